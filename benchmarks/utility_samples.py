@@ -1,0 +1,252 @@
+"""How many utility samples a CPU-second yields: `rambo_ray.training` against a plain loop.
+
+    python benchmarks/utility_samples.py [--data DIR] [--models 3] [--sizes 50 100 200] [--json]
+
+Both sides train MnistNet from scratch on the same subsets by the same rule and score it on the same
+1000 validation images, in one process, on one thread, taking turns. The plain side is written as
+active-learning toolkits write it: a DataLoader over a TensorDataset, ReLU before the pool, default
+Adam, the loss and the accuracy read at each step. Images are FashionMNIST from Parquet files under
+DIR (or $RAMBO_DATA) in DIR/fashion_mnist/train-*.parquet, else scikit-learn's digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from rambo_ray.classifiers import Shape
+from rambo_ray.config import ClassifierConfig
+from rambo_ray.training import Recipe, evaluate, prepare, train
+
+VALIDATION = 1000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One model: CPU-seconds of training and of scoring, epochs, images seen, accuracy on S_val."""
+
+    train_s: float
+    score_s: float
+    epochs: int
+    passes: int
+    accuracy: float
+
+    @property
+    def seconds(self) -> float:
+        return self.train_s + self.score_s
+
+
+class PlainNet(nn.Module):
+    """MnistNet in its usual spelling."""
+
+    def __init__(self, image_shape: Shape, num_classes: int) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.conv1 = nn.Conv2d(channels, 32, 3)
+        self.conv2 = nn.Conv2d(32, 64, 3)
+        self.dropout1 = nn.Dropout2d(0.25)
+        self.fc1 = nn.Linear(64 * ((height - 4) // 2) * ((width - 4) // 2), 128)
+        self.dropout2 = nn.Dropout(0.5)
+        self.fc2 = nn.Linear(128, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.conv1(x))
+        x = torch.relu(self.conv2(x))
+        x = self.dropout1(torch.max_pool2d(x, 2))
+        x = torch.relu(self.fc1(torch.flatten(x, 1)))
+        return self.fc2(self.dropout2(x))
+
+
+def plain(x: Tensor, y: Tensor, val_x: Tensor, val_y: Tensor, recipe: Recipe, seed: int) -> Outcome:
+    """Train and score one model with a DataLoader, step by step."""
+    start = time.process_time()
+    torch.manual_seed(seed)
+    net = PlainNet(recipe.image_shape, recipe.num_classes)
+    adam = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate)
+    loader = DataLoader(TensorDataset(x, y), recipe.batch_size, shuffle=True)
+    epochs, accuracy = 0, 0.0
+    while epochs < recipe.max_epochs and accuracy < recipe.stop_accuracy:
+        net.train()
+        correct, loss_sum = 0, 0.0
+        for batch_x, batch_y in loader:
+            adam.zero_grad()
+            logits = net(batch_x)
+            loss = nn.functional.cross_entropy(logits, batch_y)
+            loss.backward()
+            adam.step()
+            loss_sum += loss.item()
+            correct += (logits.argmax(1) == batch_y).sum().item()
+        epochs, accuracy = epochs + 1, correct / len(y)
+    trained = time.process_time()
+    net.eval()
+    correct = 0
+    with torch.no_grad():
+        for batch_x, batch_y in DataLoader(TensorDataset(val_x, val_y), recipe.batch_size):
+            correct += (net(batch_x).argmax(1) == batch_y).sum().item()
+    scored = time.process_time()
+    return Outcome(trained - start, scored - trained, epochs, epochs * len(y), correct / len(val_y))
+
+
+def ours(
+    prepared: Tensor, labels: np.ndarray, positions: np.ndarray, val: Tensor, val_labels: np.ndarray,
+    recipe: Recipe, seed: int,
+) -> Outcome:  # fmt: skip
+    """Train and score one model with the package."""
+    start = time.process_time()
+    result = train(prepared, labels, recipe, seed, positions=positions)
+    trained = time.process_time()
+    scores = evaluate(result.model, val, val_labels, recipe)
+    scored = time.process_time()
+    return Outcome(trained - start, scored - trained, result.epochs, result.passes, scores.accuracy)
+
+
+def fashion_mnist(folder: Path, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first rows of FashionMNIST as uint8 [rows, 28, 28, 1] and int64 [rows]."""
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    files = sorted((folder / "fashion_mnist").glob("train-*.parquet"))
+    if not files:
+        raise SystemExit(f"--data {folder}: no fashion_mnist/train-*.parquet there; leave --data out for digits")
+    table = next(pq.ParquetFile(files[0]).iter_batches(batch_size=rows)).to_pydict()
+    pixels = [np.asarray(Image.open(io.BytesIO(image["bytes"]))) for image in table["image"]]
+    return np.stack(pixels)[..., None], np.asarray(table["label"], np.int64)
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits as uint8 [1797, 8, 8, 1] and int64 [1797]."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return (bunch.images * (255 / 16)).astype(np.uint8)[..., None], bunch.target.astype(np.int64)
+
+
+def flops(image_shape: Shape, num_classes: int) -> float:
+    """Floating-point operations of MnistNet for one image, forward and backward.
+
+    A multiply-add counts 2; backward is twice forward, less the first layer's input gradient.
+    """
+    channels, height, width = image_shape
+    conv1 = 2 * (height - 2) * (width - 2) * 32 * channels * 9
+    conv2 = 2 * (height - 4) * (width - 4) * 64 * 32 * 9
+    fc = 2 * 128 * (64 * ((height - 4) // 2) * ((width - 4) // 2) + num_classes)
+    return 3 * (conv1 + conv2 + fc) - conv1
+
+
+def best_of(call: Callable[[], object], times: int = 7) -> float:
+    """The shortest of some CPU times of a call, seconds."""
+    spent = []
+    for _ in range(times):
+        start = time.process_time()
+        call()
+        spent.append(time.process_time() - start)
+    return min(spent)
+
+
+def machine() -> tuple[float, float]:
+    """What this thread reaches: GFLOP/s of a 1024 x 1024 float32 product, GB/s of a 64 MB copy."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    source = torch.randn(16 << 20)
+    target = torch.empty_like(source)
+    product = best_of(lambda: torch.mm(a, b))
+    copy = best_of(lambda: target.copy_(source))
+    return 2 * 1024**3 / product / 1e9, 2 * source.nbytes / copy / 1e9
+
+
+def mean(values: list[float]) -> float:
+    return float(np.mean(values))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default=os.environ.get("RAMBO_DATA"), help="folder that holds fashion_mnist/")
+    parser.add_argument("--models", type=int, default=3, help="subsets per size")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200], help="images per subset")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)
+    pixels, labels = fashion_mnist(Path(arguments.data), 3000) if arguments.data else digits()
+    shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
+    recipe = Recipe.from_config(
+        ClassifierConfig(precision="float32"), mean=(0.1307,), std=(0.3081,), image_shape=shape, num_classes=10
+    )
+    first = len(labels) - VALIDATION
+    start = time.process_time()
+    x = prepare(pixels, recipe)
+    print(f"{'FashionMNIST' if arguments.data else 'digits'}, {len(labels)} images prepared once in "
+          f"{time.process_time() - start:.3f} s; one thread, float32, torch {torch.__version__}")  # fmt: skip
+    plain_x = x.contiguous(memory_format=torch.contiguous_format).clone()
+    y = torch.from_numpy(labels)
+    rng = np.random.default_rng(0)
+
+    def both(positions: np.ndarray, seed: int, recipe: Recipe, ours_first: bool) -> tuple[Outcome, Outcome]:
+        rows = torch.from_numpy(positions)
+        sides = {
+            "plain": lambda: plain(plain_x[rows], y[rows], plain_x[first:], y[first:], recipe, seed),
+            "ours": lambda: ours(x, labels, positions, x[first:], labels[first:], recipe, seed),
+        }
+        order = ("ours", "plain") if ours_first else ("plain", "ours")
+        outcomes = {name: sides[name]() for name in order}
+        return outcomes["plain"], outcomes["ours"]
+
+    both(np.arange(min(first, 50)), 0, replace(recipe, max_epochs=2), True)  # kernels are made on first use
+
+    print(f"{'n':>5} {'models':>6} | {'plain s':>8} {'ours s':>8} {'ratio':>6} {'per pass':>8} | "
+          f"{'epochs':>13} | {'accuracy':>15} | {'scoring s':>13}")  # fmt: skip
+    ratios, per_pass, differences, done = [], [], [], []
+    for n in arguments.sizes:
+        pairs = []
+        for i in range(arguments.models):
+            positions = np.sort(rng.choice(first, n, replace=False))
+            pairs.append(both(positions, 1000 * n + i, recipe, bool(i % 2)))
+        p, o = zip(*pairs, strict=True)
+        ratios.append(sum(run.seconds for run in p) / sum(run.seconds for run in o))
+        pass_s = [sum(run.train_s for run in side) / sum(run.passes for run in side) for side in (p, o)]
+        per_pass.append(pass_s[0] / pass_s[1])
+        differences += [100 * (b.accuracy - a.accuracy) for a, b in pairs]
+        done += o
+        columns = [[mean([getattr(run, key) for run in side]) for side in (p, o)]
+                   for key in ("seconds", "epochs", "accuracy", "score_s")]  # fmt: skip
+        (ps, os_), (pe, oe), (pa, oa), (pv, ov) = columns
+        print(f"{n:>5} {arguments.models:>6} | {ps:>8.3f} {os_:>8.3f} {ratios[-1]:>6.2f} {per_pass[-1]:>8.2f} | "
+              f"{pe:>6.1f} {oe:>6.1f} | {pa:>7.4f} {oa:>7.4f} | {pv:>6.3f} {ov:>6.3f}")  # fmt: skip
+
+    ratio = float(np.exp(np.mean(np.log(ratios))))
+    pass_ratio = float(np.exp(np.mean(np.log(per_pass))))
+    error = float(np.std(differences, ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else float("nan")
+    print(f"models per CPU-second, ours / plain: {ratio:.2f} (per image pass of training {pass_ratio:.2f}); "
+          f"accuracy {mean(differences):+.2f} points, standard error {error:.2f}")  # fmt: skip
+
+    gflops, copy = machine()
+    work, weights = flops(shape, 10), sum(p.numel() for p in PlainNet(shape, 10).parameters())
+    train_s = sum(run.train_s for run in done)
+    achieved = sum(run.passes for run in done) * work / train_s / 1e9
+    # Adam reads weight, gradient and both moments, and writes back all but the gradient.
+    adam_bytes = 7 * 4 * weights
+    step_ms = 1e3 * train_s / sum(run.epochs * -(-n // recipe.batch_size) for n, run in
+                                  zip(np.repeat(arguments.sizes, arguments.models), done, strict=True))  # fmt: skip
+    print(f"roofline: {work / 1e6:.1f} MFLOP per image forward and backward, {achieved:.0f} GFLOP/s achieved "
+          f"of {gflops:.0f} in a 1024-cube product; Adam {adam_bytes / 1e6:.1f} MB per step, "
+          f"{1e3 * adam_bytes / copy / 1e9:.1f} ms at the {copy:.0f} GB/s of a copy; a step takes {step_ms:.1f} ms")  # fmt: skip
+    if arguments.json:
+        print(json.dumps({
+            "ratio": ratio, "ratio_per_pass": pass_ratio, "accuracy_difference_points": mean(differences),
+            "accuracy_difference_standard_error": error, "sizes": arguments.sizes, "ratios": ratios,
+            "gflops_achieved": achieved, "gflops_product": gflops, "step_ms": step_ms,
+        }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

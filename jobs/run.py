@@ -1,0 +1,8 @@
+"""The main job: python jobs/run.py --config jobs/configs/digits.yaml --output DIR [section.key=value ...]"""
+
+import sys
+
+from rambo_ray.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The fit of u_hat under Ray Train: one trainer for the whole pretraining stage.
+
+A worker group of any size that divides the shards gives the same bits. Each outer epoch is a
+checkpoint; a worker that dies is replaced and the fit goes on from the last one, and so does the
+same command run again, since the run's name is a hash of what is fitted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import torch
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.errors import RunError
+from rambo_ray.fitting import FitInput, FitResult, State, fit
+from rambo_ray.sharding import Group
+
+_STATE_FILE = "state.pt"
+
+
+def fit_on_cluster(
+    session: Session, task: FitInput, storage: Path, done: Callable[[Mapping[str, float]], None]
+) -> FitResult:
+    """`fitting.fit` under a TorchTrainer with cluster.fit_workers workers; `done` sees each epoch's metrics.
+
+    Checkpoints lie in `storage`, which every node must reach. Raises RunError where the workers
+    cannot start or keep dying.
+    """
+    if task.config.bilevel:
+        _check_split(task)
+    monitor = ray.remote(_Monitor).options(num_cpus=0).remote()
+    use_gpu = session.gpus > 0 and session.total_gpus >= session.config.fit_workers
+    trainer = TorchTrainer(
+        _train_loop,
+        train_loop_config={"task": ray.put(task), "monitor": monitor, "threads": session.cpus},
+        scaling_config=ScalingConfig(
+            num_workers=session.config.fit_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": session.cpus, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=f"fit-{identity(task)[:16]}",
+            storage_path=str(storage.resolve()),
+            failure_config=FailureConfig(max_failures=session.config.max_tries, controller_failure_limit=1),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    with _watching(monitor, done):
+        try:
+            result = trainer.fit()
+        except Exception as error:  # Ray Train has several, all meaning that the fit is not done
+            failures = getattr(error, "worker_failures", None) or {0: error}
+            raise RunError(
+                f"the fit of u_hat failed ({cause_of(next(iter(failures.values())))}); its checkpoints are in "
+                f"{storage}, run the same command again to continue"
+            ) from error
+    return result.return_value
+
+
+def identity(task: FitInput) -> str:
+    """Hash of all that a fit depends on, hexadecimal."""
+    digest = hashlib.sha256(json.dumps([task.config.model_dump(), task.seed, task.prefixes]).encode())
+    digest.update(np.ascontiguousarray(task.images).tobytes())
+    digest.update(np.asarray(task.prefix_utilities, dtype=np.float64).tobytes())
+    for pairs in (task.offline, *task.interpolation):
+        digest.update(json.dumps([pairs.first, pairs.second]).encode())
+        digest.update(pairs.utility.tobytes() + pairs.otdd.tobytes())
+    return digest.hexdigest()
+
+
+def _train_loop(config: dict[str, Any]) -> FitResult:
+    torch.set_num_threads(config["threads"])
+    context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    task: FitInput = ray.get(config["task"])
+    device = str(ray.train.torch.get_device())
+
+    def report(metrics: Mapping[str, float], state: Callable[[], State]) -> None:
+        name = f"iteration_{metrics['iteration'] + 1:02.0f}_epoch_{metrics['epoch']:03.0f}"
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if rank == 0:
+                torch.save(state(), Path(folder) / _STATE_FILE)
+                checkpoint = ray.train.Checkpoint.from_directory(folder)
+                config["monitor"].add.remote(dict(metrics))
+            ray.train.report(dict(metrics), checkpoint=checkpoint, checkpoint_dir_name=name)
+
+    resume_from = None
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            resume_from = torch.load(Path(folder) / _STATE_FILE, map_location=device, weights_only=True)
+    group = Group(task.config.shards, rank, size, _all_gather if size > 1 else Group().gather)
+    return fit(task, report=report, resume_from=resume_from, group=group, device=device)
+
+
+def _all_gather(parts: torch.Tensor) -> torch.Tensor:
+    gathered = [torch.empty_like(parts) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(gathered, parts)
+    return torch.cat(gathered)
+
+
+class _Monitor:
+    """Where the worker leaves its metrics and the driver finds them; holds no CPU."""
+
+    def __init__(self) -> None:
+        self.metrics: list[dict[str, float]] = []
+
+    def add(self, metrics: dict[str, float]) -> None:
+        self.metrics.append(metrics)
+
+    def since(self, position: int) -> list[dict[str, float]]:
+        return self.metrics[position:]
+
+
+@contextlib.contextmanager
+def _watching(monitor: Any, done: Callable[[Mapping[str, float]], None]) -> Iterator[None]:
+    """Pass on what the monitor receives while the body, which blocks, runs."""
+    stop = threading.Event()
+    seen = 0
+
+    def look() -> None:
+        nonlocal seen
+        for metrics in ray.get(monitor.since.remote(seen)):
+            seen += 1
+            done(metrics)
+
+    def watch() -> None:
+        while not stop.wait(1.0):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10.0)
+        look()
+        ray.kill(monitor)
+
+
+def _check_split(task: FitInput) -> None:
+    """Fail here, in one line, rather than in a worker after its start."""
+    from rambo_ray.objective import split_by_length
+
+    try:
+        split_by_length(task.offline.sizes)
+    except ValueError as error:
+        raise RunError(str(error)) from error

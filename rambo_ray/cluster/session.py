@@ -1,0 +1,143 @@
+"""A connection to Ray, what it has to give, and what this run takes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from rambo_ray.config import ClusterConfig
+from rambo_ray.errors import UserError
+
+# Ray Train doubles prints and warns of clean-ups of its own; a run's log is for people. The start-up
+# limit makes a cluster that cannot hold the fit say so instead of waiting for ever.
+_ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "POT_BACKEND_DISABLE_TENSORFLOW": "1",
+    "POT_BACKEND_DISABLE_JAX": "1",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """The cluster as this run uses it: actors and tasks of `cpus` CPUs and `gpus` GPUs each."""
+
+    config: ClusterConfig
+    total_cpus: float
+    total_gpus: float
+    cpus: int
+    gpus: float
+    num_workers: int
+    nodes: int
+
+    @property
+    def device(self) -> str:
+        """Where an actor or task of this run computes."""
+        return "cuda" if self.gpus > 0 else "cpu"
+
+    @property
+    def options(self) -> dict[str, float]:
+        """What one actor or task asks Ray for."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
+
+    def describe(self) -> str:
+        """The cluster in a line."""
+        gpus = f", {self.total_gpus:g} GPUs" if self.total_gpus else ""
+        nodes = f"{self.nodes} nodes" if self.nodes > 1 else "1 node"
+        return f"{nodes}, {self.total_cpus:g} CPUs{gpus}; {self.num_workers} actors"
+
+
+@contextmanager
+def connect(config: ClusterConfig) -> Iterator[Session]:
+    """Connect as `config` says, and leave again what was started here.
+
+    A Ray that this process already has is used as it is. Otherwise cluster.address or RAY_ADDRESS
+    names a cluster; without either a local one is started, with as many CPUs as the run asks for.
+    Raises UserError where the cluster cannot be reached or cannot hold what was asked for.
+    """
+    own = not ray.is_initialized()
+    if own:
+        _start(config)
+    try:
+        yield _session(config)
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _start(config: ClusterConfig) -> None:
+    os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
+    common = {
+        "log_to_driver": False,
+        "configure_logging": True,
+        "logging_level": "ERROR",
+        "runtime_env": {"env_vars": dict(_ENVIRONMENT)},
+    }
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, **common)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"cluster.address={address}: cannot connect ({reason}); start it with 'ray start --head', or leave "
+                "cluster.address out (and RAY_ADDRESS unset) for a local Ray"
+            ) from error
+        return
+    cores = os.cpu_count() or 1
+    asked = (config.num_workers or 1) * config.threads_per_worker
+    ray.init(
+        address="local",
+        num_cpus=max(cores, asked, config.fit_workers),
+        include_dashboard=config.dashboard,
+        **common,
+    )
+
+
+def _session(config: ClusterConfig) -> Session:
+    resources = ray.cluster_resources()
+    total_cpus, total_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    gpus = config.gpus_per_worker
+    if gpus is None:
+        gpus = 0.25 if total_gpus else 0.0
+    if gpus > total_gpus:
+        raise UserError(
+            f"cluster.gpus_per_worker={gpus}: the cluster has {total_gpus:g} GPUs; lower it or set it to 0"
+        )
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(_room(node, config.threads_per_worker, gpus) for node in alive)
+    wanted = config.num_workers or room
+    if room < wanted or room < 1:
+        key, value = ("num_workers", wanted) if room else ("threads_per_worker", config.threads_per_worker)
+        raise UserError(
+            f"cluster.{key}={value}: the cluster ({total_cpus:g} CPUs, {total_gpus:g} GPUs) holds {room} actors of "
+            f"{config.threads_per_worker} CPUs and {gpus:g} GPUs; lower cluster.{key}"
+        )
+    if config.fit_workers > total_cpus:
+        raise UserError(
+            f"cluster.fit_workers={config.fit_workers}: the cluster has {total_cpus:g} CPUs; lower cluster.fit_workers"
+        )
+    return Session(config, total_cpus, total_gpus, config.threads_per_worker, gpus, wanted, len(alive))
+
+
+def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
+    """Actors that fit on one node; several fractions share a GPU, but no actor spans two."""
+    by_cpu = int(resources.get("CPU", 0.0) // cpus)
+    if gpus == 0:
+        return by_cpu
+    num_gpus = resources.get("GPU", 0.0)
+    by_gpu = int(num_gpus) * int(1 / gpus + 1e-9) if gpus < 1 else int(num_gpus // gpus)
+    return min(by_cpu, by_gpu)
+
+
+def cause_of(error: BaseException) -> str:
+    """What really went wrong inside a Ray task, in one line."""
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
+

@@ -1,0 +1,222 @@
+"""Everything else that Ray tasks do: train one f, pass f and u_hat over the pool, score candidates.
+
+Work is cut into fixed chunks, so that no bit of a result depends on the number of workers. Each
+task sets its thread count: a process is reused by tasks of other sizes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import RayError
+
+from rambo_ray import acquisition, features, training
+from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.config import UtilityModelConfig
+from rambo_ray.errors import RunError
+from rambo_ray.retraining import LabeledArrays
+from rambo_ray.utility_model import UtilityModel
+
+POOL_CHUNK = 4096  # images per task
+SCORE_CHUNK = 16  # candidate batches per task
+IN_FLIGHT_PER_WORKER = 2
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A trained f as plain arrays, with its scores on the sets it was asked about."""
+
+    arrays: Arrays
+    scores: dict[str, training.Scores]
+    epochs: int
+    train_accuracy: float
+    seconds: float
+
+
+def train_classifier(
+    session: Session,
+    train_set: ray.ObjectRef,
+    recipe: training.Recipe,
+    seed: int,
+    evaluate_on: Mapping[str, ray.ObjectRef],
+) -> ray.ObjectRef:
+    """Start training f on all images of `train_set`; the reference holds a TrainedClassifier."""
+    task = ray.remote(_train).options(**session.options, max_retries=session.config.max_tries)
+    return task.remote(train_set, recipe, seed, list(evaluate_on), session.device, session.cpus, *evaluate_on.values())
+
+
+def _train(
+    train_set: LabeledArrays,
+    recipe: training.Recipe,
+    seed: int,
+    names: Sequence[str],
+    device: str,
+    threads: int,
+    *sets: LabeledArrays,
+) -> TrainedClassifier:
+    torch.set_num_threads(threads)
+    trained = training.train(train_set.pixels, train_set.labels, recipe, seed, device=device)
+    scores = {
+        name: training.evaluate(trained.model, part.pixels, part.labels, recipe)
+        for name, part in zip(names, sets, strict=True)
+    }
+    return TrainedClassifier(
+        training.to_arrays(trained), scores, trained.epochs, trained.train_accuracy, trained.seconds
+    )
+
+
+def fetch(ref: ray.ObjectRef, what: str) -> Any:
+    """The value of `ref`; raises RunError naming `what` where its task failed."""
+    try:
+        return ray.get(ref)
+    except RayError as error:
+        raise RunError(f"{what}: {cause_of(error)}") from error
+
+
+def pool_margins(
+    session: Session,
+    pool: ray.ObjectRef,
+    count: int,
+    classifier: ray.ObjectRef,
+    recipe: training.Recipe,
+    done: Callable[[int], None],
+) -> np.ndarray:
+    """Margins of f over the whole pool, [N] float32, one forward pass; `done` is told of finished images."""
+    task = ray.remote(_margins).options(**session.options, max_retries=session.config.max_tries)
+    parts = _in_order(
+        session,
+        [
+            lambda part=part: task.remote(pool, part, classifier, recipe, session.device, session.cpus)
+            for part in acquisition.in_chunks(count, POOL_CHUNK)
+        ],
+        "margins of the pool",
+        lambda margins: done(len(margins)),
+    )
+    return np.concatenate(parts)
+
+
+def _margins(
+    pool: np.ndarray, part: slice, arrays: Arrays, recipe: training.Recipe, device: str, threads: int
+) -> np.ndarray:
+    torch.set_num_threads(threads)
+    model = training.from_arrays(arrays, recipe, device).model
+    logits, _ = training.predict(model, pool[part], recipe, device=device)
+    return training.margins(logits)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What turns pixels into u_hat's encodings: features, then (where u_hat is given) its extractor."""
+
+    kind: features.Features
+    recipe: training.Recipe
+    config: UtilityModelConfig
+    weights: str | None = None  # file of the frozen ResNet-18
+    model: UtilityModel | None = None
+
+
+def encodings(
+    session: Session,
+    pixels: ray.ObjectRef,
+    positions: np.ndarray,
+    encoder: ray.ObjectRef,
+    classifier: ray.ObjectRef,
+    done: Callable[[int], None] = lambda count: None,
+) -> np.ndarray:
+    """Features (or u_hat's encodings) of the images at `positions`, float32, each image once."""
+    task = ray.remote(_encode).options(**session.options, max_retries=session.config.max_tries)
+    parts = _in_order(
+        session,
+        [
+            lambda part=part: task.remote(pixels, positions[part], encoder, classifier, session.device, session.cpus)
+            for part in acquisition.in_chunks(len(positions), 512)
+        ],
+        "features of the images",
+        lambda encoded: done(len(encoded)),
+    )
+    return np.concatenate(parts)
+
+
+def _encode(
+    pixels: np.ndarray, positions: np.ndarray, encoder: Encoder, arrays: Arrays, device: str, threads: int
+) -> np.ndarray:
+    torch.set_num_threads(threads)
+    classifier = None
+    if encoder.kind == "classifier":
+        classifier = training.from_arrays(arrays, encoder.recipe, device).model
+    frozen = None
+    if encoder.kind == "imagenet":
+        assert encoder.weights is not None
+        frozen = features.FrozenResNet(encoder.weights, encoder.config.imagenet_size)
+    inputs = features.extract(
+        pixels[positions], encoder.kind, encoder.recipe, classifier=classifier, frozen=frozen, device=device
+    )
+    if encoder.model is None:
+        return inputs
+    model = encoder.model.to(device)
+    with torch.no_grad():
+        return model.encode(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
+
+
+def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> acquisition.Scorer:
+    """A `Scorer` that spreads the candidate batches of a step over Ray tasks.
+
+    u_hat and the encodings are put in the object store once; a step sends S_j's sum and positions.
+    """
+    task = ray.remote(_score).options(num_cpus=session.cpus, max_retries=session.config.max_tries)
+    model_ref, encoded_ref = ray.put(copy.deepcopy(model).double()), ray.put(encoded)
+
+    def score(current: np.ndarray, size: int, batches: np.ndarray) -> np.ndarray:
+        parts = _in_order(
+            session,
+            [
+                lambda part=part: task.remote(model_ref, encoded_ref, current, size, batches[part], session.cpus)
+                for part in acquisition.in_chunks(len(batches), SCORE_CHUNK)
+            ],
+            "scores of candidate batches",
+        )
+        return np.concatenate(parts)
+
+    return score
+
+
+def _score(
+    model: UtilityModel, encoded: np.ndarray, current: np.ndarray, size: int, batches: np.ndarray, threads: int
+) -> np.ndarray:
+    torch.set_num_threads(threads)
+    return acquisition.score_batches(model, encoded, current, size, batches)
+
+
+def _in_order(
+    session: Session,
+    submit: Sequence[Callable[[], ray.ObjectRef]],
+    what: str,
+    done: Callable[[Any], None] = lambda result: None,
+) -> list[Any]:
+    """Run tasks with a bounded number in flight; their results in the order of `submit`."""
+    results: list[Any] = [None] * len(submit)
+    running: dict[ray.ObjectRef, int] = {}
+    for position, start in enumerate(submit):
+        if len(running) >= session.num_workers * IN_FLIGHT_PER_WORKER:
+            _take(running, results, what, done)
+        running[start()] = position
+    while running:
+        _take(running, results, what, done)
+    return results
+
+
+def _take(
+    running: dict[ray.ObjectRef, int], results: list[Any], what: str, done: Callable[[Any], None]
+) -> None:
+    (ref,), _ = ray.wait(list(running), num_returns=1)
+    position = running.pop(ref)
+    results[position] = fetch(ref, what)
+    done(results[position])

@@ -1,0 +1,205 @@
+"""The main job behind `jobs/run.py`: from the command line to the files of a run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rambo_ray import datasets, settings
+from rambo_ray.cluster.session import Session, connect
+from rambo_ray.config import Config
+from rambo_ray.errors import RunError, UserError
+from rambo_ray.outputs import Output, manifest
+from rambo_ray.pool import Problem, Revealed
+from rambo_ray.progress import duration
+from rambo_ray.rambo import Outcome, plan, run
+from rambo_ray.report import ReportContent, render
+from rambo_ray.stages import Stages
+from rambo_ray.utility_model import save
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `jobs/run.py`."""
+    made = _Parser(
+        prog="run.py",
+        description="Pick the pool images to send to the annotators (RAMBO, one-round active learning).",
+        epilog="Every key of the configuration, its default and its meaning: run.py --keys",
+    )
+    made.add_argument("--config", metavar="FILE", help="YAML configuration, such as jobs/configs/digits.yaml")
+    made.add_argument("--output", metavar="DIR", help="output directory; the same one again resumes the run")
+    made.add_argument("--keys", action="store_true", help="list all configuration keys and exit")
+    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the configuration")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job; returns the exit code: 0 done, 1 the cluster failed, 2 bad input, 130 interrupted."""
+    try:
+        parsed = parser().parse_intermixed_args(arguments)
+        if parsed.keys:
+            for name, default, meaning in settings.keys():
+                print(f"{name}={'null' if default is None else default}\n    {meaning}")
+            return 0
+        config = settings.load(parsed.config, parsed.overrides)
+        if parsed.output is not None:
+            output_section = config.output.model_copy(update={"dir": parsed.output})
+            config = config.model_copy(update={"output": output_section})
+        execute(config)
+    except UserError as error:
+        print(f"run.py: error: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"run.py: failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("run.py: interrupted; the same command continues where this one stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def execute(config: Config) -> dict[str, Any]:
+    """Run `config` and write its files; returns what metrics.json holds.
+
+    Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
+    """
+    if config.output.dir is None:
+        raise UserError("output.dir=null: a run needs a directory for its files; give --output DIR")
+    began = time.monotonic()
+    problem, revealed = datasets.load(config.data, config.seed)
+    stages = Stages(every_s=config.output.progress_seconds)
+    stages.say(_describe(config, problem))
+    plan(config, problem, "cpu")  # what cannot be run must be said before a cluster is started
+    output = Output.claim(config.output.dir, config)
+    with connect(config.cluster) as session:
+        stages.say(f"Ray: {session.describe()}")
+        outcome = run(config, problem, revealed, session, output.folder, stages)
+        metrics = _metrics(config, problem, revealed, outcome, session, stages, time.monotonic() - began)
+    _write(output, config, problem, revealed, outcome, metrics)
+    stages.say(_summary(metrics, output))
+    return metrics
+
+
+def _describe(config: Config, problem: Problem) -> str:
+    height, width, channels = problem.shape
+    return (
+        f"RAMBO on {config.data.name}: {len(problem.labeled)} labelled, {len(problem.validation)} validation, "
+        f"{len(problem.pool)} in the pool ({height}x{width}x{channels}, {len(problem.class_names)} classes); "
+        f"picking {config.acquisition.budget}"
+    )
+
+
+def _metrics(
+    config: Config,
+    problem: Problem,
+    revealed: Revealed | None,
+    outcome: Outcome,
+    session: Session,
+    stages: Stages,
+    total_s: float,
+) -> dict[str, Any]:
+    ask = config.acquisition
+    passes = sum(s.measurement.passes for s in outcome.samples if s.measurement is not None)
+    training_s = sum(s.measurement.seconds for s in outcome.samples if s.measurement is not None)
+    has_test = revealed is not None and revealed.test is not None
+
+    def accuracy(trained: Any) -> dict[str, Any] | None:
+        if trained is None:
+            return None
+        return {name: trained.scores[name].accuracy if name in trained.scores else None for name in ("validation", "test")}
+
+    return {
+        "sizes": {
+            "k": len(problem.labeled),
+            "validation": len(problem.validation),
+            "pool": len(problem.pool),
+            "test": len(revealed.test) if has_test else 0,  # type: ignore[union-attr, arg-type]
+            "budget": ask.budget,
+            "batch_size": ask.batch_size,
+            "margin_pool": ask.margin_pool,
+            "num_pairs": config.utility_samples.num_pairs,
+        },
+        "accuracy_before": accuracy(outcome.before),
+        "accuracy_after": accuracy(outcome.after),
+        "ranking": {
+            "held_out_pairwise_accuracy": outcome.ranking.pairwise_accuracy,
+            "held_out_kendall_tau": outcome.ranking.kendall_tau,
+            "held_out_subsets": outcome.ranking.subsets,
+            "held_out_size": outcome.ranking.size,
+            "val_pairwise_accuracy": outcome.fit.history[-1]["val_ranking_accuracy"],
+        },
+        "seconds": {**stages.seconds, "total": total_s},
+        "collect": {
+            "retrained": outcome.retrained,
+            "busy_fraction": outcome.usage.busy_fraction,
+            "workers_replaced": outcome.usage.replaced,
+            "passes_per_second": passes / training_s if training_s else None,
+        },
+        "precision": plan(config, problem, session.device).protocol.recipe.precision,
+        "cluster": session.describe(),
+    }
+
+
+def _write(
+    output: Output,
+    config: Config,
+    problem: Problem,
+    revealed: Revealed | None,
+    outcome: Outcome,
+    metrics: dict[str, Any],
+) -> None:
+    made = manifest(config, problem, metrics["precision"])
+    extra = {"ot_divisor": outcome.fit.scale.ot, "scale": asdict(outcome.fit.scale), "lambda": outcome.fit.lambdas}
+    save(outcome.fit.model(), output.folder, extra)
+    output.write_json("metrics.json", metrics)
+    output.write_json("manifest.json", made)
+    content = ReportContent(
+        config=config,
+        metrics=metrics,
+        manifest=made,
+        problem=problem,
+        revealed=revealed,
+        selection=outcome.selection,
+        margins=outcome.margins,
+        samples=outcome.samples,
+        history=outcome.fit.history,
+        held_out=outcome.held_out,
+    )
+    output.write_text("report.html", render(content))
+    output.write_selection(outcome.selection, problem.pool.ids)
+
+
+def _summary(metrics: dict[str, Any], output: Output) -> str:
+    def change(name: str) -> str | None:
+        before, after = metrics["accuracy_before"][name], (metrics["accuracy_after"] or {}).get(name)
+        if before is None:
+            return None
+        if after is None:
+            return f"{before:.3f}"
+        return f"{before:.3f} -> {after:.3f} ({100 * (after - before):+.1f} points)"
+
+    ranking = metrics["ranking"]
+    lines = ["", f"{metrics['sizes']['budget']} images picked in {duration(metrics['seconds']['total'])}"]
+    rows = [("accuracy on S_val", change("validation")), ("accuracy on test", change("test"))]
+    if ranking["held_out_subsets"]:
+        rows.append(
+            (
+                "u_hat's ranking",
+                f"{ranking['held_out_pairwise_accuracy']:.2f} of held-out pairs in the right order (0.50 is chance), "
+                f"Kendall tau {ranking['held_out_kendall_tau']:+.2f}",
+            )
+        )
+    rows += [
+        ("selection", str(output.folder / "selection.parquet")),
+        ("report", str(output.folder / "report.html")),
+    ]
+    lines += [f"  {name:<18} {value}" for name, value in rows if value is not None]
+    return "\n".join(lines)

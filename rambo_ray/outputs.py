@@ -1,0 +1,164 @@
+"""The files of a run, and the check that an output directory belongs to the run that wants it.
+
+    selection.parquet   id, pool_index, order, step, margin, utility: the images to annotate
+    utility_samples/    see `sample_store`
+    utility_model.*     see `utility_model`
+    metrics.json, config.yaml, manifest.json, report.html
+
+Every file is written under a temporary name and renamed. `config.yaml` is written first: it is how
+a later run knows whether it may continue here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rambo_ray import settings
+from rambo_ray.acquisition import Selection
+from rambo_ray.config import Config
+from rambo_ray.errors import UserError
+from rambo_ray.pool import Problem
+
+PACKAGES = ("rambo-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "POT", "scikit-learn", "safetensors")
+
+# What a run may change and still go on in the same directory: nothing that its stored utility
+# samples, or the split their positions refer to, depend on.
+_MAY_DIFFER = ("cluster.", "output.", "acquisition.", "utility_model.", "utility_samples.num_")
+_MAY_DIFFER_TOO = ("data.root", "data.download", "pretraining.num_interpolated")
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output directory."""
+
+    folder: Path
+
+    @classmethod
+    def claim(cls, folder: str | os.PathLike[str], config: Config) -> Output:
+        """The directory for this run, made if need be, with its config.yaml.
+
+        Raises UserError where another run's results are, or nothing can be written; nothing is
+        touched then.
+        """
+        path = Path(folder).expanduser().resolve()
+        known = path / "config.yaml"
+        if known.is_file():
+            try:
+                earlier = settings.load(known)
+            except UserError as error:
+                raise UserError(f"--output {path}: its config.yaml is not of this version ({error})") from error
+            keys = [
+                key
+                for key in settings.differences(earlier, config)
+                if not key.startswith(_MAY_DIFFER) and key not in _MAY_DIFFER_TOO
+            ]
+            if keys:
+                flat = settings.flatten(earlier)
+                raise UserError(
+                    f"--output {path}: holds a run with {keys[0]}={flat[keys[0]]}, this one has "
+                    f"{settings.flatten(config)[keys[0]]}; give another directory or the same value"
+                )
+        elif path.is_dir() and any(path.iterdir()):
+            raise UserError(f"--output {path}: not empty and not a run's directory; give another one")
+        output = cls(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            output.write_text("config.yaml", settings.dump(config))
+        except OSError as error:
+            raise UserError(f"--output {path}: {error.strerror}; give a directory you can write to") from error
+        return output
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file into the directory, whole or not at all."""
+        path = self.folder / name
+        temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+        return path
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Write a JSON file; NaN and infinities become null, since JSON has none."""
+        return self.write_text(name, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
+
+    def write_selection(self, selection: Selection, ids: Sequence[str]) -> Path:
+        """Write selection.parquet: one row per image to annotate, in the order picked."""
+        count = len(selection.pool_index)
+        table = pa.table(
+            {
+                "id": pa.array([ids[i] for i in selection.pool_index], pa.string()),
+                "pool_index": pa.array(selection.pool_index, pa.int64()),
+                "order": pa.array(np.arange(count), pa.int32()),
+                "step": pa.array(selection.step, pa.int32()),
+                "margin": pa.array(selection.margin, pa.float32()),
+                "utility": pa.array(selection.utility, pa.float32()),
+            }
+        )
+        path = self.folder / "selection.parquet"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        pq.write_table(table, temporary)
+        os.replace(temporary, path)
+        return path
+
+
+def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]:
+    """What the results depend on besides the configuration: versions, data, machine, code."""
+    return {
+        "seed": config.seed,
+        "data": {
+            "name": config.data.name,
+            "fingerprint": problem.fingerprint,
+            "pool_fingerprint": problem.pool_fingerprint,
+            "classes": list(problem.class_names),
+            "image_shape": list(problem.shape),
+        },
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "precision": precision,
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def finite(value: Any) -> Any:
+    """`value` with every float that JSON cannot hold replaced by None."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # not installed as a distribution: run from a source folder
+        return None
+
+
+def _git_revision() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,95 @@
+"""Progress of long work, for a person at a terminal and for a log.
+
+At a terminal one line is rewritten in place; elsewhere (a job's log, CI) a plain line appears
+every few seconds and at the end. Both say how much is done, at what rate, and when it will end.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "0.4 s", "12 s", "3 min 05 s", "2 h 07 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Counts finished pieces of work of known total weight.
+
+    The rate counts pieces; the time left goes by weight, since pieces differ (a subset of 200
+    images trains many times longer than one of 20).
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        *,
+        unit: str = "",
+        total_weight: float | None = None,
+        every_s: float = 5.0,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.total_weight = float(total if total_weight is None else total_weight)
+        self.stream = sys.stdout if stream is None else stream
+        self.in_place = self.stream.isatty()
+        self.every_s = min(every_s, 0.5) if self.in_place else every_s
+        self.done, self.weight, self.failures = 0, 0.0, 0
+        self.started = self.last_shown = time.monotonic()
+        self.width = 0
+
+    def advance(self, count: int = 1, weight: float | None = None) -> None:
+        """Count `count` finished pieces of together `weight` (default: `count`)."""
+        self.done += count
+        self.weight += count if weight is None else weight
+        now = time.monotonic()
+        if now - self.last_shown >= self.every_s and self.done < self.total:
+            self.last_shown = now
+            self._show(self.line(), end=False)
+
+    def fail(self) -> None:
+        """Count a piece that has to be tried again."""
+        self.failures += 1
+
+    def line(self) -> str:
+        """What is shown now."""
+        elapsed = max(time.monotonic() - self.started, 1e-9)
+        share = self.weight / self.total_weight if self.total_weight else 1.0
+        text = f"{self.label}: {self.done}/{self.total}{self.unit}  {share:.0%}"
+        if self.done:
+            text += f"  {self.done / elapsed:.2f}/s"
+            if self.weight:
+                text += f"  {duration(elapsed * (1 - share) / max(share, 1e-9))} left"
+        if self.failures:
+            text += f"  {self.failures} tried again"
+        return text
+
+    def close(self) -> None:
+        """Show the closing line: total, time taken, rate."""
+        elapsed = max(time.monotonic() - self.started, 1e-9)
+        text = f"{self.label}: {self.done}/{self.total}{self.unit} in {duration(elapsed)}"
+        if self.done:
+            text += f" ({self.done / elapsed:.2f}/s)"
+        if self.failures:
+            text += f", {self.failures} tried again"
+        self._show(text, end=True)
+
+    def _show(self, text: str, *, end: bool) -> None:
+        if self.in_place:
+            padded = text.ljust(self.width)
+            self.width = len(text)
+            self.stream.write("\r" + padded + ("\n" if end else ""))
+        else:
+            self.stream.write(text + "\n")
+        self.stream.flush()

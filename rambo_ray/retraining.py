@@ -1,0 +1,112 @@
+"""What a subset is worth: f trained from scratch on it, and its OTDD to S_val (Sections 2 and 3.1).
+
+A `Retrainer` prepares, once per process, everything that is the same for all subsets: images as
+normalised tensors, and the transport problem's fixed parts. Measuring a subset then depends on its
+positions and the run's seed alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rambo_ray import seeds, training
+from rambo_ray.config import Config
+from rambo_ray.otdd import Transport
+from rambo_ray.utility_samples import Measurement
+
+
+@dataclass(frozen=True)
+class LabeledArrays:
+    """Images uint8 [N, H, W, C] and labels int64 [N]; possibly read-only and shared between processes."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How subsets are measured: the training rule, trainings per subset, and the OTDD's settings."""
+
+    recipe: training.Recipe
+    seed: int
+    repeats: int
+    otdd_method: str
+    otdd_solver: str
+    otdd_entreg: float
+
+    @classmethod
+    def from_config(cls, config: Config, recipe: training.Recipe) -> Protocol:
+        """The protocol of a run."""
+        samples = config.utility_samples
+        return cls(
+            recipe, config.seed, samples.repeats, samples.otdd_method, samples.otdd_solver, samples.otdd_entreg
+        )
+
+    def identity(self, fingerprint: str) -> str:
+        """Everything but the subset that a measurement depends on, for `utility_samples.sample_id`.
+
+        `fingerprint` is the data's: of S_0, S_val and their normalisation.
+        """
+        otdd = [self.otdd_method, self.otdd_solver, self.otdd_entreg]
+        return json.dumps([fingerprint, self.recipe.identity(), self.seed, self.repeats, otdd])
+
+
+class Retrainer:
+    """Measures subsets of S_0."""
+
+    def __init__(self, labeled: LabeledArrays, validation: LabeledArrays, protocol: Protocol, device: str) -> None:
+        """Prepare S_0 and S_val for `device`; the transport problem is prepared when first needed."""
+        self.labeled, self.validation, self.protocol, self.device = labeled, validation, protocol, device
+        self.images = training.prepare(labeled.pixels, protocol.recipe, device)
+        self.validation_images = training.prepare(validation.pixels, protocol.recipe, device)
+        self._transport: Transport | None = None
+
+    def otdd(self, indices: Sequence[int]) -> float:
+        """OTDD between the subset and S_val on pixels in [0, 1], all images kept (singletons, too)."""
+        if self._transport is None:
+            self._transport = Transport(
+                _unit_pixels(self.labeled.pixels),
+                self.labeled.labels,
+                _unit_pixels(self.validation.pixels),
+                self.validation.labels,
+                method=self.protocol.otdd_method,
+                solver=self.protocol.otdd_solver,
+                entreg=self.protocol.otdd_entreg,
+                min_class_count=1,
+            )
+        return self._transport.distance(np.asarray(indices, dtype=np.int64))
+
+    def measure(self, indices: Sequence[int], *, retrain: bool = True) -> Measurement:
+        """Measure the subset at `indices` of S_0; without `retrain` only its OTDD, the rest NaN and 0."""
+        otdd = self.otdd(indices)
+        if not retrain:
+            nan = float("nan")
+            return Measurement(nan, nan, nan, nan, nan, nan, otdd, epochs=0, passes=0, seconds=0.0)
+        positions = np.asarray(indices, dtype=np.int64)
+        content = seeds.index_of(positions.astype("<i8").tobytes())
+        scores, epochs, passes, seconds = [], 0, 0, 0.0
+        for repeat in range(self.protocol.repeats):
+            trained = training.train(
+                self.images,
+                self.labeled.labels,
+                self.protocol.recipe,
+                seeds.integer(self.protocol.seed, "retraining", content, repeat),
+                device=self.device,
+                positions=positions,
+            )
+            scores.append(training.evaluate(
+                trained.model, self.validation_images, self.validation.labels, self.protocol.recipe
+            ))
+            epochs, passes, seconds = epochs + trained.epochs, passes + trained.passes, seconds + trained.seconds
+        values = np.array([[s.accuracy, s.soft_accuracy, s.val_loss] for s in scores])
+        return Measurement(
+            *values.mean(axis=0).tolist(), *values.std(axis=0).tolist(), otdd, epochs, passes, seconds
+        )
+
+
+def _unit_pixels(pixels: np.ndarray) -> np.ndarray:
+    return pixels.reshape(len(pixels), -1).astype(np.float64) / 255.0

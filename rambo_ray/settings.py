@@ -1,0 +1,162 @@
+"""From a YAML file and `section.key=value` overrides to a checked `Config`, or one line of error.
+
+Whatever is wrong is said in one line: the key, the value, the rule, and the nearest valid key or
+what the key means. Nothing is coerced: `budget: "500"` is a string and an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rambo_ray.config import Config
+from rambo_ray.errors import UserError, nearest
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as in YAML 1.2, and a key may not occur twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} occurs twice; keep one", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$|^[-+]?\.\d+([eE][-+]?\d+)?$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises UserError where there is none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"--config {path}: {reason}; give the path of a YAML file") from error
+    try:
+        content = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"--config {path}: holds a {type(content).__name__}; write 'section:' and its keys below")
+    return content
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`content` with each `section.key=value` set; values are read as YAML. Returns a new mapping."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"{override!r}: not an override; write section.key=value, such as acquisition.budget=500")
+        try:
+            value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        except yaml.YAMLError as error:
+            raise UserError(f"{override!r}: the value is not valid YAML; quote it") from error
+        section, dot, name = key.partition(".")
+        if dot:
+            inner = result.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"{key}: unknown key; {nearest(key, dotted_keys())}")
+            inner[name] = value
+        else:
+            result[section] = value
+    return result
+
+
+def parse(content: dict[str, Any]) -> Config:
+    """A checked configuration; raises UserError, one line, for the first thing that is wrong."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        line = _explain(details[0])
+        if len(details) > 1:
+            line += f" (and {len(details) - 1} more)"
+        raise UserError(line) from error
+
+
+def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in `path` (None: all defaults) with `overrides` applied."""
+    return parse(apply_overrides(read_yaml(path) if path is not None else {}, overrides))
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as YAML that `load` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every key: its dotted name, its default, its meaning; in the order of the sections."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from keys(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.default, field.description or ""
+
+
+def dotted_keys() -> list[str]:
+    """The dotted names of all keys."""
+    return [name for name, _, _ in keys()]
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """Dotted keys whose values differ between two configurations."""
+    flat_a, flat_b = flatten(a), flatten(b)
+    return [key for key in flat_a if flat_a[key] != flat_b[key]]
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Every key's value by its dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in config.model_dump().items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _explain(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = dotted_keys()
+        sections = {name.partition(".")[0] for name in known}
+        by_last_part = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+        if by_last_part:  # the right key in the wrong section
+            return f"{key}: unknown key; did you mean '{by_last_part[0]}'?"
+        section, dot, _ = key.partition(".")
+        if dot and section in sections:
+            known = [name for name in known if name.startswith(f"{section}.")]
+        elif not dot:
+            known = sorted({*sections, "seed"})
+        return f"{key}: unknown key; {nearest(key, known)}"
+    if detail["type"] == "value_error":
+        return detail["msg"].removeprefix("Value error, ")
+    rule = detail["msg"].removeprefix("Input ")
+    meaning = {name: text for name, _, text in keys()}.get(key)
+    tail = f"; it is: {meaning}" if meaning else "; write its keys below it"
+    return f"{key}={_brief(detail['input'])}: {rule}{tail}"
+
+
+def _brief(value: object) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

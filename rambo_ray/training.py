@@ -1,0 +1,368 @@
+"""Training f from scratch on a subset, and what the trained f says about other images (Section 4).
+
+The rule: Adam, cross-entropy, mini-batches shuffled anew in each epoch and the last partial batch
+kept; training stops after the first epoch whose running accuracy (in train mode, so with dropout,
+counted over that epoch's batches) reaches `stop_accuracy`, or after `max_epochs`.
+
+Two decisions of ours. For networks with batch normalisation a last batch of one image joins the
+batch before it, as one image alone has no variance to normalise by; such a network cannot be
+trained on one image. And images are predicted in chunks of CHUNK, the last one filled up, so that
+every matrix product has the same shape and an image's bits do not depend on its company.
+
+Letters: n images of a subset, N images of a set, C channels, H x W pixels, K classes, E embedding
+units.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rambo_ray.classifiers import NETWORKS, Classifier, Shape, build
+from rambo_ray.config import ClassifierConfig
+from rambo_ray.errors import RunError, UserError
+
+# Part of every recipe's identity: raise it when the same recipe would train another network.
+RULE = 1
+
+# Images per forward pass outside training: large enough for the matrix products, small enough
+# that an activation stays in the cache.
+CHUNK = 50
+
+Precision = Literal["float32", "bfloat16"]
+Device = str | torch.device
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a training depends on besides its images, labels and seed.
+
+    mean and std are per channel, of pixels scaled to [0, 1]; image_shape is (C, H, W). `precision`
+    is resolved: bfloat16 means autocast, the weights and Adam stay float32.
+    """
+
+    classifier: str
+    learning_rate: float
+    batch_size: int
+    stop_accuracy: float
+    max_epochs: int
+    precision: Precision
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_shape: Shape
+    num_classes: int
+
+    @classmethod
+    def from_config(
+        cls,
+        classifier: ClassifierConfig,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        image_shape: Shape,
+        num_classes: int,
+        device: Device = "cpu",
+    ) -> Recipe:
+        """The recipe of a configuration for one dataset, on the kind of device that will train."""
+        channels = image_shape[0]
+        if len(mean) != channels or len(std) != channels:
+            raise UserError(
+                f"mean={tuple(mean)}, std={tuple(std)}: one value per channel is needed, the images have "
+                f"{channels}; set data.channels"
+            )
+        return cls(
+            classifier=classifier.name,
+            learning_rate=classifier.learning_rate,
+            batch_size=classifier.batch_size,
+            stop_accuracy=classifier.stop_accuracy,
+            max_epochs=classifier.max_epochs,
+            precision=choose_precision(classifier.precision, device),
+            mean=tuple(float(value) for value in mean),
+            std=tuple(float(value) for value in std),
+            image_shape=(int(channels), int(image_shape[1]), int(image_shape[2])),
+            num_classes=int(num_classes),
+        )
+
+    def identity(self) -> str:
+        """Canonical JSON of the recipe, for content hashes of utility samples."""
+        return json.dumps({"rule": RULE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained classifier, in eval mode, and how its training went.
+
+    passes counts images seen, train_accuracy is the last epoch's running accuracy in [0, 1],
+    seconds is wall-clock time.
+    """
+
+    model: Classifier
+    epochs: int
+    passes: int
+    train_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a classifier does on labelled images: fractions in [0, 1], and the loss in nats.
+
+    soft_accuracy is the mean probability of the true class, val_loss the mean cross-entropy.
+    """
+
+    accuracy: float
+    soft_accuracy: float
+    val_loss: float
+
+
+def choose_precision(setting: str, device: Device) -> Precision:
+    """The precision a setting means on a device: auto is bfloat16 only where hardware computes in it.
+
+    A CPU without AMX or AVX512-BF16 emulates bfloat16 far slower than it computes float32.
+    """
+    if setting == "float32" or setting == "bfloat16":
+        return setting  # type: ignore[return-value]
+    if torch.device(device).type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # Private names, so absent ones must not break a run: then float32 is always right.
+        tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        native = any(getattr(torch.cpu, test, bool)() for test in tests)
+    return "bfloat16" if native else "float32"
+
+
+def prepare(pixels: np.ndarray, recipe: Recipe, device: Device = "cpu") -> Tensor:
+    """Normalised float32 [N, C, H, W] of pixels uint8 [N, H, W, C], in the classifier's layout.
+
+    Make it once per set of images and per process; `train`, `evaluate` and `predict` take it in
+    place of the pixels. The pixels may be read-only and are never written. Raises ValueError for
+    pixels of another type or shape than the recipe's.
+    """
+    channels, height, width = recipe.image_shape
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
+        raise ValueError(
+            f"pixels: {pixels.dtype} {pixels.shape}: the recipe is for uint8 (N, {height}, {width}, {channels})"
+        )
+    mean, std = (np.asarray(values, np.float32) for values in (recipe.mean, recipe.std))
+    # Numpy makes the copy: a tensor on top of a read-only array could be written through.
+    x = pixels.astype(np.float32)
+    x /= 255
+    x -= mean
+    x /= std
+    images = torch.from_numpy(x).to(device).permute(0, 3, 1, 2)
+    return images.contiguous(memory_format=_memory_format(recipe))
+
+
+def train(
+    images: np.ndarray | Tensor,
+    labels: np.ndarray,
+    recipe: Recipe,
+    seed: int,
+    device: Device = "cpu",
+    positions: np.ndarray | None = None,
+) -> Trained:
+    """Train a classifier from scratch on a subset by the paper's rule (Section 4).
+
+    images are pixels uint8 [N, H, W, C] or what `prepare` made of them, labels are int64 [N];
+    `positions` [n] says which of them form the subset, default all. Initialisation, shuffling and
+    dropout follow from `seed` alone; torch's global generator is left as it was found. The order of
+    `positions` counts: sort them. Raises UserError for a subset of one image where the network has
+    batch normalisation, ValueError for an empty subset or labels outside 0..K-1.
+    """
+    start = time.perf_counter()
+    device = torch.device(device)
+    if positions is not None:
+        # A copy of the rows in use: also what keeps the caller's arrays from being touched.
+        labels = labels[positions]
+        if isinstance(images, Tensor):
+            images = _rows(images, torch.tensor(positions, device=images.device))
+        else:
+            images = images[positions]
+    n = len(labels)
+    if n == 0 or n != len(images):
+        raise ValueError(f"labels: {n} for {len(images)} images; a training needs one each, and at least one")
+    if labels.min() < 0 or labels.max() >= recipe.num_classes:
+        raise ValueError(f"labels: {labels.min()}..{labels.max()}, not within 0..{recipe.num_classes - 1}")
+    x = images.to(device) if isinstance(images, Tensor) else prepare(images, recipe, device)
+    y = torch.tensor(labels, dtype=torch.int64, device=device)
+
+    with _seeded(seed, device), _kernels(device, recipe):
+        model = build(recipe.classifier, recipe.image_shape, recipe.num_classes)
+        model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
+        normalised = any(isinstance(module, _BatchNorm) for module in model.modules())
+        bounds = batch_bounds(n, recipe.batch_size, 2 if normalised else 1)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        adam = torch.optim.Adam(weights, lr=recipe.learning_rate, fused=True)
+        model.train()
+        epochs, accuracy = 0, 0.0
+        while epochs < recipe.max_epochs and accuracy < recipe.stop_accuracy:
+            order = torch.randperm(n).to(device)
+            # Stays on the device: reading it at each step would wait for the step to finish.
+            correct = torch.zeros((), dtype=torch.int64, device=device)
+            for first, last in bounds:
+                rows = order[first:last]
+                batch_y = y.index_select(0, rows)
+                with _autocast(device, recipe):
+                    logits = model(_rows(x, rows)).float()
+                adam.zero_grad(set_to_none=True)
+                F.cross_entropy(logits, batch_y).backward()
+                adam.step()
+                correct += (logits.detach().argmax(1) == batch_y).sum()
+            epochs, accuracy = epochs + 1, int(correct) / n
+    return Trained(model.eval(), epochs, epochs * n, accuracy, time.perf_counter() - start)
+
+
+def batch_bounds(n: int, batch_size: int, smallest: int = 1) -> list[tuple[int, int]]:
+    """First and past-the-end position of each mini-batch of n shuffled images, the rest kept.
+
+    A rest of fewer than `smallest` images joins the batch before it. Raises UserError where no
+    batch can have that many.
+    """
+    for what, value in (("classifier.batch_size", batch_size), ("a subset's size", n)):
+        if value < smallest:
+            raise UserError(
+                f"{what}={value}: a network with batch normalisation needs {smallest} images in a batch; "
+                "raise classifier.batch_size and utility_samples.min_size, or take classifier.name=mnist_net"
+            )
+    starts = list(range(0, n, batch_size))
+    if len(starts) > 1 and n - starts[-1] < smallest:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n], strict=True))
+
+
+def predict(
+    model: Classifier, images: np.ndarray | Tensor, recipe: Recipe, device: Device = "cpu", chunk: int = CHUNK
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 [N, K] and embeddings float32 [N, E] of a trained classifier.
+
+    images are pixels uint8 [N, H, W, C], normalised chunk by chunk so that a large pool never is
+    in memory as floats, or what `prepare` made of them. `model` is in eval mode and on `device`.
+    Same bits for an image wherever in whatever split of the pool it is, for one `chunk`, machine
+    type and number of threads.
+    """
+    device = torch.device(device)
+    logits: list[Tensor] = []
+    embeddings: list[Tensor] = []
+    with torch.inference_mode(), _kernels(device, recipe), _autocast(device, recipe):
+        # One chunk even for no images: their arrays need K and E columns too.
+        for first in range(0, max(len(images), 1), chunk):
+            part = images[first : first + chunk]
+            x = part.to(device) if isinstance(part, Tensor) else prepare(part, recipe, device)
+            held = len(x)
+            if held < chunk:
+                filled = torch.zeros((chunk, *recipe.image_shape), device=device)
+                x = torch.cat([x, filled[held:]]).contiguous(memory_format=_memory_format(recipe))
+            z, e = model.outputs(x)
+            logits.append(z[:held].float().cpu())
+            embeddings.append(e[:held].float().cpu())
+    return torch.cat(logits).numpy(), torch.cat(embeddings).numpy()
+
+
+def evaluate(model: Classifier, images: np.ndarray | Tensor, labels: np.ndarray, recipe: Recipe) -> Scores:
+    """Accuracy, soft accuracy and loss on labelled images, S_val or test; labels are int64 [N].
+
+    This is u(subset) when the images are S_val (Eq. 1, read as an accuracy). Raises ValueError
+    for no images, RunError for a classifier whose logits are not finite.
+    """
+    if len(labels) == 0 or len(labels) != len(images):
+        raise ValueError(f"labels: {len(labels)} for {len(images)} images; one each is needed, at least one")
+    device = next(model.parameters()).device
+    logits, _ = predict(model, images, recipe, device)
+    z = _finite(logits)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    true = log_p[np.arange(len(labels)), labels]
+    return Scores(
+        accuracy=float((logits.argmax(axis=1) == labels).mean()),
+        soft_accuracy=float(np.exp(true).mean()),
+        val_loss=float(-true.mean()),
+    )
+
+
+def margins(logits: np.ndarray) -> np.ndarray:
+    """p_(1) - p_(2) of the softmax, float32 [N] in [0, 1], of logits [N, K] (Fig. 2, line 16).
+
+    Raises ValueError for fewer than two classes, RunError for logits that are not finite.
+    """
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"logits: shape {logits.shape}; a margin needs [N, K] with at least two classes")
+    p = np.exp(_finite(logits))
+    p /= p.sum(axis=1, keepdims=True)
+    p.partition(p.shape[1] - 2, axis=1)
+    return (p[:, -1] - p[:, -2]).astype(np.float32)
+
+
+def to_arrays(trained: Trained) -> dict[str, np.ndarray]:
+    """A trained classifier as numpy arrays, which any process can take; see `from_arrays`."""
+    arrays = {f"model.{key}": value.cpu().numpy() for key, value in trained.model.state_dict().items()}
+    for key in ("epochs", "passes", "train_accuracy", "seconds"):
+        arrays[key] = np.asarray(getattr(trained, key))
+    return arrays
+
+
+def from_arrays(arrays: dict[str, np.ndarray], recipe: Recipe, device: Device = "cpu") -> Trained:
+    """The trained classifier that `to_arrays` took apart; the arrays are copied."""
+    device = torch.device(device)
+    with _seeded(0, device):
+        model = build(recipe.classifier, recipe.image_shape, recipe.num_classes)
+    prefix = "model."
+    state = {key.removeprefix(prefix): torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
+    model.load_state_dict(state)
+    model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
+    return Trained(
+        model.eval(),
+        epochs=int(arrays["epochs"]),
+        passes=int(arrays["passes"]),
+        train_accuracy=float(arrays["train_accuracy"]),
+        seconds=float(arrays["seconds"]),
+    )
+
+
+def _finite(logits: np.ndarray) -> np.ndarray:
+    """Logits in float64, shifted so that each row's largest is 0; RunError if one is not finite."""
+    if not np.isfinite(logits).all():
+        raise RunError("logits that are not finite: f's training diverged; lower classifier.learning_rate")
+    z = logits.astype(np.float64)
+    return z - z.max(axis=1, keepdims=True)
+
+
+def _memory_format(recipe: Recipe) -> torch.memory_format:
+    return NETWORKS.get(recipe.classifier, Classifier).memory_format
+
+
+def _rows(x: Tensor, rows: Tensor) -> Tensor:
+    """x[rows] in the layout of x, which index_select alone would not keep."""
+    if x.is_contiguous():
+        return x.index_select(0, rows)
+    return x.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators started from `seed`, and as they were afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _autocast(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16")
+
+
+def _kernels(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:
+    """Deterministic kernels on a GPU, and float32 that is float32; a CPU has no other."""
+    if device.type != "cuda":
+        return ExitStack()
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=recipe.precision != "float32"
+    )
