@@ -118,7 +118,7 @@ def fashion_mnist(folder: Path, rows: int) -> tuple[np.ndarray, np.ndarray]:
 
     files = sorted((folder / "fashion_mnist").glob("train-*.parquet"))
     if not files:
-        raise SystemExit(f"--data {folder}: no fashion_mnist/train-*.parquet there; leave --data out for digits")
+        raise SystemExit(f"--data {folder}: no fashion_mnist/train-*.parquet; leave --data out for digits")
     table = next(pq.ParquetFile(files[0]).iter_batches(batch_size=rows)).to_pydict()
     pixels = [np.asarray(Image.open(io.BytesIO(image["bytes"]))) for image in table["image"]]
     return np.stack(pixels)[..., None], np.asarray(table["label"], np.int64)
@@ -170,7 +170,7 @@ def mean(values: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", default=os.environ.get("RAMBO_DATA"), help="folder that holds fashion_mnist/")
+    parser.add_argument("--data", default=os.environ.get("RAMBO_DATA"), help="folder with fashion_mnist/")
     parser.add_argument("--models", type=int, default=3, help="subsets per size")
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200], help="images per subset")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
@@ -179,9 +179,8 @@ def main() -> None:
     torch.set_num_threads(1)
     pixels, labels = fashion_mnist(Path(arguments.data), 3000) if arguments.data else digits()
     shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
-    recipe = Recipe.from_config(
-        ClassifierConfig(precision="float32"), mean=(0.1307,), std=(0.3081,), image_shape=shape, num_classes=10
-    )
+    classifier = ClassifierConfig.model_validate({"precision": "float32"})
+    recipe = Recipe.from_config(classifier, mean=(0.1307,), std=(0.3081,), image_shape=shape, num_classes=10)
     first = len(labels) - VALIDATION
     start = time.process_time()
     x = prepare(pixels, recipe)
@@ -205,7 +204,10 @@ def main() -> None:
 
     print(f"{'n':>5} {'models':>6} | {'plain s':>8} {'ours s':>8} {'ratio':>6} {'per pass':>8} | "
           f"{'epochs':>13} | {'accuracy':>15} | {'scoring s':>13}")  # fmt: skip
-    ratios, per_pass, differences, done = [], [], [], []
+    ratios: list[float] = []
+    per_pass: list[float] = []
+    differences: list[float] = []
+    done: list[Outcome] = []
     for n in arguments.sizes:
         pairs = []
         for i in range(arguments.models):
@@ -217,15 +219,16 @@ def main() -> None:
         per_pass.append(pass_s[0] / pass_s[1])
         differences += [100 * (b.accuracy - a.accuracy) for a, b in pairs]
         done += o
-        columns = [[mean([getattr(run, key) for run in side]) for side in (p, o)]
-                   for key in ("seconds", "epochs", "accuracy", "score_s")]  # fmt: skip
-        (ps, os_), (pe, oe), (pa, oa), (pv, ov) = columns
-        print(f"{n:>5} {arguments.models:>6} | {ps:>8.3f} {os_:>8.3f} {ratios[-1]:>6.2f} {per_pass[-1]:>8.2f} | "
-              f"{pe:>6.1f} {oe:>6.1f} | {pa:>7.4f} {oa:>7.4f} | {pv:>6.3f} {ov:>6.3f}")  # fmt: skip
+        both_s, epochs, accuracy, score_s = (
+            [mean([getattr(run, key) for run in side]) for side in (p, o)]
+            for key in ("seconds", "epochs", "accuracy", "score_s")
+        )
+        print(f"{n:>5} {arguments.models:>6} | {both_s[0]:>8.3f} {both_s[1]:>8.3f} "
+              f"{ratios[-1]:>6.2f} {per_pass[-1]:>8.2f} | {epochs[0]:>6.1f} {epochs[1]:>6.1f} | "
+              f"{accuracy[0]:>7.4f} {accuracy[1]:>7.4f} | {score_s[0]:>6.3f} {score_s[1]:>6.3f}")  # fmt: skip
 
-    ratio = float(np.exp(np.mean(np.log(ratios))))
-    pass_ratio = float(np.exp(np.mean(np.log(per_pass))))
-    error = float(np.std(differences, ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else float("nan")
+    ratio, pass_ratio = (float(np.exp(np.mean(np.log(values)))) for values in (ratios, per_pass))
+    error = float(np.std(differences, ddof=1) / np.sqrt(len(differences))) if differences[1:] else 0.0
     print(f"models per CPU-second, ours / plain: {ratio:.2f} (per image pass of training {pass_ratio:.2f}); "
           f"accuracy {mean(differences):+.2f} points, standard error {error:.2f}")  # fmt: skip
 
@@ -235,11 +238,12 @@ def main() -> None:
     achieved = sum(run.passes for run in done) * work / train_s / 1e9
     # Adam reads weight, gradient and both moments, and writes back all but the gradient.
     adam_bytes = 7 * 4 * weights
-    step_ms = 1e3 * train_s / sum(run.epochs * -(-n // recipe.batch_size) for n, run in
-                                  zip(np.repeat(arguments.sizes, arguments.models), done, strict=True))  # fmt: skip
+    steps = sum(run.epochs * -(-(run.passes // run.epochs) // recipe.batch_size) for run in done)
+    step_ms = 1e3 * train_s / steps
     print(f"roofline: {work / 1e6:.1f} MFLOP per image forward and backward, {achieved:.0f} GFLOP/s achieved "
           f"of {gflops:.0f} in a 1024-cube product; Adam {adam_bytes / 1e6:.1f} MB per step, "
-          f"{1e3 * adam_bytes / copy / 1e9:.1f} ms at the {copy:.0f} GB/s of a copy; a step takes {step_ms:.1f} ms")  # fmt: skip
+          f"{1e3 * adam_bytes / copy / 1e9:.1f} ms at the {copy:.0f} GB/s of a copy; "
+          f"a step takes {step_ms:.1f} ms")  # fmt: skip
     if arguments.json:
         print(json.dumps({
             "ratio": ratio, "ratio_per_pass": pass_ratio, "accuracy_difference_points": mean(differences),

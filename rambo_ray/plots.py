@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from rambo_ray.utility_samples import Utility, UtilitySample
 
@@ -29,6 +30,7 @@ BACKGROUND = "#ffffff"
 # Half a page column wide: the letters stay readable where a phone shows the plot at 340 pixels.
 SIZE_INCHES = (4.6, 2.9)
 DPI = 200
+SIZE_PIXELS = tuple(round(side * DPI) for side in SIZE_INCHES)
 LETTERS, SMALL = 9.0, 8.0
 
 # More dots than this cannot be told apart, and a run can score a million candidate batches.
@@ -53,34 +55,43 @@ def margin_histogram(margins: np.ndarray, picked: np.ndarray, margin_pool: int) 
     if len(margins) == 0:
         return None
     figure, axes = _figure("margin of f (difference of two probabilities)", "images (log scale)")
-    bins = np.linspace(0.0, max(float(margins[-1]), 1e-6), 51)
+    bins = np.linspace(0.0, max(float(margins[-1]), 1e-6), 51).tolist()
     axes.hist(margins, bins, color=PALE, label=f"pool, {len(margins):,}")
     axes.hist(picked[np.isfinite(picked)], bins, color=PICKED, label=f"picked, {len(picked):,}")
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.7)  # so that a single image still has a bar
+    axes.set_xlim(bins[0], bins[-1])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}" if count >= 1 else ""))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     if margin_pool < len(margins):
         threshold = float(margins[margin_pool - 1])
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=f"M = {margin_pool:,} smallest")
+        name = f"M = {margin_pool:,} smallest"
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=name)
     _legend(axes, 3)
     return _png(figure)
 
 
 def step_scores(scores: Sequence[np.ndarray]) -> bytes | None:
-    """Scores by u_hat of each step's candidate batches, one array per step; the best one was taken."""
+    """Scores by u_hat of each step's candidate batches, one array per step, of which the best was taken.
+
+    Where there is room, a step's candidates stand side by side from the worst to the best.
+    """
     if not any(len(of_step) for of_step in scores):
         return None
     figure, axes = _figure("step j", "score by û (no unit)")
     spread = 0.3 if len(scores) <= MOST_SPREAD_STEPS else 0.0
     most = max(2, MOST_DOTS // len(scores))
-    x, y, chosen = [], [], []
+    places, drawn, taken = [], [], []
     for j, of_step in enumerate(scores):
-        shown = thinned(np.asarray(of_step, np.float64), most)
-        x.append(j + spread * np.linspace(-1, 1, len(shown)) if len(shown) > 1 else np.array([float(j)]))
-        y.append(shown)
-        chosen.append(float(np.max(of_step)) if len(of_step) else np.nan)
-    axes.plot(np.concatenate(x), np.concatenate(y), ".", color=PALE, markersize=3, label="candidate batch", mew=0)
-    size = 5.5 if spread else 3.0
-    axes.plot(np.arange(len(chosen)), chosen, "o", color=PICKED, markersize=size, label="taken", mew=0)
+        y = thinned(np.sort(np.asarray(of_step, np.float64)), most)
+        x = j + spread * np.linspace(-1, 1, len(y)) if len(y) > 1 else np.full(len(y), float(j))
+        places.append(x)
+        drawn.append(y)
+        taken += [(x[-1], y[-1])] if len(y) else []
+    x, y = np.concatenate(places), np.concatenate(drawn)
+    axes.plot(x, y, "o", color=PALE, markersize=2.6, mew=0, label="candidate batch")
+    x, y = np.array(taken).T
+    axes.plot(x, y, "o", color=PICKED, markersize=5.5 if spread else 3.0, mew=0, label="taken")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(-0.6, len(scores) - 0.4)
     _legend(axes, 2)
@@ -96,17 +107,21 @@ def utility_by_size(samples: Sequence[UtilitySample], utility: Utility) -> bytes
     prefixes = sorted((s for s in retrained if is_prefix(s)), key=lambda s: s.iteration)
     held_out = [s for s in retrained if is_held_out(s)]
     pairs = [s for s in retrained if s.pair_id >= 0]
-    for group, color, label in ((pairs, LEARNED, "of a pair"), (held_out, PALE, "held out")):
+    solid = {"color": LEARNED, "alpha": 0.55, "markersize": 3.2, "mew": 0}
+    hollow = {"mfc": BACKGROUND, "mec": INK, "markersize": 3.6, "mew": 0.8}
+    for group, look, label in ((pairs, solid, "of a pair"), (held_out, hollow, "held out")):
         if group:
             size, value = [s.size for s in group], [s.utility for s in group]
-            axes.plot(size, value, "o", color=color, alpha=0.55, markersize=3.2, mew=0, label=label)
+            axes.plot(size, value, "o", label=label, **look)  # type: ignore[arg-type]
     if prefixes:
         size, value = [s.size for s in prefixes], [s.utility for s in prefixes]
         style = {"color": INK, "linewidth": 0.8, "markersize": 4.5}
         axes.plot(size, value, "-D", label="prefix $S_i$", **style)  # type: ignore[arg-type]
         for at in _sparse(len(prefixes)):
             name = f"$S_{{{prefixes[at].iteration}}}$"
-            axes.annotate(name, (size[at], value[at]), (0, 6), textcoords="offset points", ha="center", fontsize=SMALL)
+            where = (size[at], value[at])
+            text = axes.annotate(name, where, (0, 6), textcoords="offset points", ha="center", fontsize=SMALL)
+            text.set_path_effects([withStroke(linewidth=2.5, foreground=BACKGROUND)])
         axes.margins(y=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes, 3)
@@ -125,7 +140,8 @@ def transport_by_utility(samples: Sequence[UtilitySample], utility: Utility) -> 
     if len(points) == 0:
         return None
     figure, axes = _figure(UTILITY_LABELS[utility], "OTDD to $S_{val}$ (½ squared units)")
-    dots = axes.scatter(points[:, 0], points[:, 1], c=points[:, 2], cmap="cividis_r", s=11, alpha=0.8, linewidths=0)
+    x, y, size = points.T
+    dots = axes.scatter(x, y, c=size, cmap="cividis_r", s=11, alpha=0.8, linewidths=0)
     bar = figure.colorbar(dots, ax=axes, pad=0.02, aspect=30)
     bar.set_label("subset size (images)", fontsize=LETTERS, color=MUTED)
     bar.ax.tick_params(labelsize=SMALL, colors=MUTED, length=0)
@@ -187,10 +203,10 @@ def is_held_out(sample: UtilitySample) -> bool:
 
 
 def thinned(values: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` (2 or more) of `values`, by even ranks, the smallest and the largest among them."""
+    """At most `most` (2 or more) of sorted `values`, evenly apart in rank, the first and last included."""
     if len(values) <= most:
         return values
-    return np.sort(values)[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
+    return values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
 
 
 def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
@@ -213,7 +229,9 @@ def _lines(axes: Axes, lines: Mapping[str, np.ndarray]) -> None:
     # What is fitted to is pale, what judges is dark; a dot where a line of one epoch would be invisible.
     for (name, values), color in zip(lines.items(), (PALE, LEARNED), strict=True):
         marker = "o" if len(values) == 1 else ""
-        axes.plot(np.arange(1, len(values) + 1), values, marker=marker, color=color, linewidth=1.6, label=name)
+        epochs = np.arange(1, len(values) + 1)
+        axes.plot(epochs, values, marker=marker, color=color, linewidth=1.6, label=name)
+    axes.set_xlim(0.5, max(map(len, lines.values())) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
@@ -223,7 +241,7 @@ def _mark_iterations(axes: Axes, history: Sequence[Mapping[str, float]]) -> None
     starts = [i for i, now in enumerate(iterations) if i == 0 or now != iterations[i - 1]]
     _legend(axes, 3, above=14.0)
     for start in starts[1:] if len(starts) <= 60 else ():
-        axes.axvline(start + 0.5, color=MUTED, linewidth=0.6)
+        axes.axvline(start + 0.5, color=PALE, linewidth=0.8, zorder=0.5)
     for at in _sparse(len(starts)):
         name = "offline" if iterations[starts[at]] < 0 else f"$S_{{{iterations[starts[at]]}}}$"
         where = (starts[at] + 0.5, 1.0)
@@ -260,6 +278,7 @@ def _legend(axes: Axes, columns: int, *, above: float = 2.0) -> None:
         fontsize=SMALL,
         labelcolor=MUTED,
         handlelength=1.4,
+        markerscale=1.2,
         handletextpad=0.5,
         columnspacing=1.4,
     )

@@ -27,7 +27,8 @@ class Progress:
     """Counts finished pieces of work of known total weight.
 
     The rate counts pieces; the time left goes by weight, since pieces differ (a subset of 200
-    images trains many times longer than one of 20).
+    images trains many times longer than one of 20). Both are taken from the first finished piece
+    on: what comes before is mostly the start of processes.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Progress:
         self.every_s = min(every_s, 0.5) if self.in_place else every_s
         self.done, self.weight, self.failures = 0, 0.0, 0
         self.started = self.last_shown = time.monotonic()
+        self.first: tuple[float, int, float] | None = None  # when the first pieces were done, and how much
         self.width = 0
 
     def advance(self, count: int = 1, weight: float | None = None) -> None:
@@ -54,6 +56,8 @@ class Progress:
         self.done += count
         self.weight += count if weight is None else weight
         now = time.monotonic()
+        if self.first is None:
+            self.first = (now, self.done, self.weight)
         if now - self.last_shown >= self.every_s and self.done < self.total:
             self.last_shown = now
             self._show(self.line(), end=False)
@@ -64,13 +68,14 @@ class Progress:
 
     def line(self) -> str:
         """What is shown now."""
-        elapsed = max(time.monotonic() - self.started, 1e-9)
         share = self.weight / self.total_weight if self.total_weight else 1.0
         text = f"{self.label}: {self.done}/{self.total}{self.unit}  {share:.0%}"
-        if self.done:
-            text += f"  {self.done / elapsed:.2f}/s"
-            if self.weight:
-                text += f"  {duration(elapsed * (1 - share) / max(share, 1e-9))} left"
+        if self.first is not None and self.done > self.first[1]:
+            elapsed = max(time.monotonic() - self.first[0], 1e-9)
+            text += f"  {(self.done - self.first[1]) / elapsed:.2f}/s"
+            weight_rate = (self.weight - self.first[2]) / elapsed
+            if weight_rate > 0:
+                text += f"  {duration((self.total_weight - self.weight) / weight_rate)} left"
         if self.failures:
             text += f"  {self.failures} tried again"
         return text

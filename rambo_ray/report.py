@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rambo_ray import gallery, plots, settings
+from rambo_ray import gallery, plots
 from rambo_ray.acquisition import Selection
 from rambo_ray.config import Config
 from rambo_ray.gallery import NAME_LETTERS, Bar, data_uri, shortened
 from rambo_ray.pool import Problem, Revealed
 from rambo_ray.progress import duration
+from rambo_ray.settings import flatten, keys
 from rambo_ray.utility_samples import UtilitySample
 
 VALUE_LETTERS = 1000  # of a setting or a list of class names
@@ -61,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot with what it is called, how to read it, and what it shows in words; source None: nothing to show."""
+    """A plot, what it is called, how to read it, what it shows in words; source None: nothing to show."""
 
     title: str
     reading: str
@@ -90,13 +91,17 @@ def render(content: ReportContent) -> str:
     )
     picked = len(content.selection.pool_index)
     images = (content.selection, content.problem, content.revealed)
+    environment.filters["decimals"] = lambda value: f"{value:.3f}" if math.isfinite(value) else "–"
+    tiles = list(gallery.tiles(*images, content.config.output.report_images))
     return environment.get_template("report.html.j2").render(
         dataset="your own pool" if content.config.data.name == "own" else content.config.data.name,
         picked=picked,
         pictures="1 image" if picked == 1 else f"{picked:,} images",
         outcome=outcome(content),
         figures=key_figures(content),
-        tiles=list(gallery.tiles(*images, content.config.output.report_images)),
+        tiles=tiles,
+        column=max([gallery.TILE, *(tile.width for tile in tiles[:1])]),
+        plot_size=plots.SIZE_PIXELS,
         classes=gallery.class_bars(*images),
         selection_plots=_selection_plots(content),
         model_plots=_model_plots(content),
@@ -114,15 +119,27 @@ def render(content: ReportContent) -> str:
 def outcome(content: ReportContent) -> str:
     """One plain sentence or two: what was picked, and what there is to be said for it."""
     sizes, picked = content.metrics["sizes"], len(content.selection.pool_index)
-    first = f"RAMBO picked {picked:,} of the {sizes['pool']:,} images in the pool to be sent to the annotators."
+    first = f"RAMBO picked {picked:,} of the pool's {sizes['pool']:,} images to be sent to the annotators."
     for name, part in (("test", "the test images"), ("validation", "the validation images")):
         before, after = _accuracies(content.metrics, name)
         if before is not None and after is not None:
+            count = sizes[name]
+            doubt = f", which {count:,} images cannot tell from no change"
             return (
-                f"{first} Their labels were known in this run: a classifier trained on them as well is right on "
-                f"{100 * after:.1f} % of {part}, against {100 * before:.1f} % before."
+                f"{first} Their labels were known in this run: with them, the classifier's accuracy on "
+                f"{part} goes from {before:.3f} to {after:.3f}"
+                f"{doubt if abs(after - before) < uncertainty(before, after, count) else ''}."
             )
     return f"{first} {ranking_reading(content.metrics['ranking'])[1]}"
+
+
+def uncertainty(before: float, after: float, count: int) -> float:
+    """What a difference of two accuracies on `count` images can be by chance, 19 times of 20.
+
+    As if the two classifiers erred independently. They err on the same images, so it is less; but
+    another training of either would differ, too, and that is not in it.
+    """
+    return 1.96 * math.sqrt((before * (1 - before) + after * (1 - after)) / max(1, count))
 
 
 def ranking_reading(ranking: Mapping[str, Any]) -> tuple[str, str]:
@@ -131,22 +148,24 @@ def ranking_reading(ranking: Mapping[str, Any]) -> tuple[str, str]:
     Chance is judged by the variance of Kendall's tau of two unrelated rankings of G subsets,
     2 (2 G + 5) / (9 G (G - 1)); the pairwise accuracy is (tau + 1) / 2.
     """
-    accuracy, subsets = _number(ranking.get("held_out_pairwise_accuracy")), int(ranking.get("held_out_subsets") or 0)
+    accuracy = _number(ranking.get("held_out_pairwise_accuracy"))
+    subsets = int(ranking.get("held_out_subsets") or 0)
     if accuracy is None or subsets < 2:
         why = "no subsets were held out" if subsets < 2 else "all held-out subsets are worth the same"
         return f"not judged: {why}", f"How well û ranks could not be judged: {why}."
     half = 1.96 * math.sqrt(2 * (2 * subsets + 5) / (9 * subsets * (subsets - 1))) / 2
     low, high = max(0.0, 0.5 - half), min(1.0, 0.5 + half)
     band = f"0.50 is chance; {subsets} subsets ranked at random give {low:.2f} to {high:.2f}"
-    said = f"Of pairs of held-out subsets, û puts {100 * accuracy:.0f} % in the right order"
+    said = f"Of pairs of held-out subsets, û puts {100 * accuracy:.0f}\u00a0% in the right order"
     if accuracy > 0.5 + half:
         return f"better than chance ({band})", f"{said}, which is better than chance."
     if accuracy < 0.5 - half:
-        return f"worse than chance ({band})", f"{said}, which is worse than chance: its choice is not to be trusted."
+        verdict = "which is worse than chance: its choice is not to be trusted"
+        return f"worse than chance ({band})", f"{said}, {verdict}."
     return (
         f"not told apart from chance ({band})",
-        f"{said}, which cannot be told apart from chance: expect little more from its choice than from any images "
-        "of small margin.",
+        f"{said}, which cannot be told apart from chance: expect little more from its choice than from any "
+        "images of small margin.",
     )
 
 
@@ -154,24 +173,26 @@ def key_figures(content: ReportContent) -> list[Figure]:
     """The figures at the top, in the order they are to be read."""
     sizes, picked = content.metrics["sizes"], len(content.selection.pool_index)
     steps = len(content.selection.step_scores)
-    share = f"{100 * picked / max(1, sizes['pool']):.1f} % of a pool of {sizes['pool']:,}"
+    share = f"{100 * picked / max(1, sizes['pool']):.1f}\u00a0% of a pool of {sizes['pool']:,}"
     pace = f"in {steps} steps of {sizes['batch_size']:,}" if steps > 1 else "in one step"
     made = [Figure("Images to annotate", f"{picked:,}", f"{share}, picked {pace}")]
     for name, title in (("test", "Test accuracy"), ("validation", "Validation accuracy")):
         before, after = _accuracies(content.metrics, name)
         if before is None:
             continue
-        on = f"{sizes[name]:,} images"
+        on = f"on {sizes[name]:,} images"
         if name == "validation":
-            on += "; the choice was steered by them"
+            on += ", by which the choice was steered"
         if after is None:
-            made.append(Figure(title, f"{before:.3f}", f"before annotation, on {on}"))
+            made.append(Figure(title, f"{before:.3f}", f"before annotation, {on}"))
         else:
             change = f"{100 * (after - before):+.1f} points".replace("-", "−")
-            made.append(Figure(title, f"{before:.3f} → {after:.3f}", f"{change}, on {on}"))
-    accuracy = _number(content.metrics["ranking"].get("held_out_pairwise_accuracy"))
+            error = f"give or take {100 * uncertainty(before, after, sizes[name]):.1f}"
+            made.append(Figure(title, f"{before:.3f} → {after:.3f}", f"{change}, {error}, {on}"))
+    ranking = content.metrics["ranking"]
+    accuracy = _number(ranking.get("held_out_pairwise_accuracy"))
     shown = "–" if accuracy is None else f"{accuracy:.2f}"
-    made.append(Figure("Held-out pairs ranked rightly", shown, ranking_reading(content.metrics["ranking"])[0]))
+    made.append(Figure("Held-out pairs ranked rightly", shown, ranking_reading(ranking)[0]))
     return made
 
 
@@ -184,15 +205,15 @@ def _selection_plots(content: ReportContent) -> list[Plot]:
     return [
         _plot(
             "Margins of the pool",
-            f"Small margins are images f is undecided on. The first step chose from the M = {asked.margin_pool:,} "
-            "smallest.",
+            "Small margins are images f is undecided on. The first step chose from the M = "
+            f"{asked.margin_pool:,} smallest.",
             "Histogram of the pool's margins with the picked images among them.",
             plots.margin_histogram(content.margins, selection.margin, asked.margin_pool),
         ),
         _plot(
             "Candidate batches",
-            "û's score of all labelled images joined with a candidate batch. The best batch of a step is taken; where "
-            "the dots lie close together, û saw little difference.",
+            "What û makes of all images had so far together with one more batch, from the worst to the best "
+            "of a step. Where the dots lie close together, û saw little difference.",
             f"Scores of the candidate batches in {steps} steps, with the batch taken.",
             plots.step_scores(selection.step_scores),
         ),
@@ -208,37 +229,37 @@ def _model_plots(content: ReportContent) -> list[Plot]:
     return [
         _plot(
             "û on held-out subsets",
-            "What û says of subsets it was not fitted to, against what training on them gave: a rising cloud is a "
-            f"ranking that holds.{agreement}",
+            "What û says of subsets it was not fitted to, against what training on them gave: a rising cloud "
+            f"is a ranking that holds.{agreement}",
             f"Scatter of score and true utility of {len(scores)} held-out subsets.",
             plots.held_out(np.asarray(scores, np.float64), np.asarray(utilities, np.float64), utility),
-        ),
-        _plot(
-            "Utility samples",
-            "Subsets of the labelled images, each with a classifier trained on it. At one size, only the scatter is "
-            "left for û to learn.",
-            "Scatter of subset size and utility, with the growing prefixes marked.",
-            plots.utility_by_size(content.samples, utility),
-        ),
-        _plot(
-            "Distance to the validation images",
-            "OTDD of the same subsets, which û learns to predict beside the ranking. A falling cloud says that closer "
-            "subsets are worth more.",
-            "Scatter of utility and optimal transport distance, shaded by subset size.",
-            plots.transport_by_utility(content.samples, utility),
-        ),
-        _plot(
-            "Losses of the fit",
-            "Inner: on the shorter pairs, with the penalty on the weights. Outer: on the longer pairs, which decides "
-            "that penalty. A line marks the start of an iteration.",
-            "Inner and outer loss over the outer epochs.",
-            plots.losses(content.history),
         ),
         _plot(
             "Ranking while fitting",
             "Pairs in the right order. The longer pairs are not fitted to, but they steer the penalty.",
             "Ranking accuracy of shorter and longer pairs over the outer epochs.",
             plots.ranking_accuracies(content.history),
+        ),
+        _plot(
+            "Utility samples",
+            "Subsets of the labelled images, each with a classifier trained on it. û learns from pairs of "
+            "one size: from the height of the cloud, not from its rise.",
+            "Scatter of subset size and utility, with the growing prefixes marked.",
+            plots.utility_by_size(content.samples, utility),
+        ),
+        _plot(
+            "Distance to the validation images",
+            "OTDD of the same subsets, which û learns to predict beside the ranking. A falling cloud says "
+            "that closer subsets are worth more.",
+            "Scatter of utility and optimal transport distance, shaded by subset size.",
+            plots.transport_by_utility(content.samples, utility),
+        ),
+        _plot(
+            "Losses of the fit",
+            "Inner: on the shorter pairs, with the penalty on the weights. Outer: on the longer pairs, which "
+            "decides that penalty. A line marks where pairs drawn from S₀, S₁, … join.",
+            "Inner and outer loss over the outer epochs.",
+            plots.losses(content.history),
         ),
     ]
 
@@ -252,7 +273,11 @@ def stage_bars(seconds: Mapping[str, Any]) -> list[Bar]:
     stages = {name: _number(value) for name, value in seconds.items() if name != "total"}
     longest = max((value for value in stages.values() if value is not None), default=0.0) or 1.0
     return [
-        Bar(shortened(name, NAME_LETTERS), round(100 * (value or 0.0) / longest, 2), _lasting(value))
+        Bar(
+            shortened(name.replace("u_hat", "û"), NAME_LETTERS),
+            round(100 * (value or 0.0) / longest, 2),
+            _lasting(value),
+        )
         for name, value in stages.items()
     ]
 
@@ -274,7 +299,7 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
     yield "pool", f"{sizes['pool']:,} images of {width} × {height} pixels, {kind}"
     yield "classes", f"{len(content.problem.class_names):,}"
     yield "offline pairs (P)", f"{sizes['num_pairs']:,}"
-    counts = {"retrained": "subsets trained on", "reused": "reused from earlier", "workers_replaced": "workers replaced"}
+    counts = {"retrained": "subsets trained on", "reused": "reused from earlier"}
     for key, name in counts.items():
         if collect.get(key) is not None:
             yield name, f"{collect[key]:,}"
@@ -282,15 +307,15 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
     if busy is not None:
         yield "workers busy", f"{100 * busy:.0f} % of the time"
     if rate is not None:
-        yield "training speed", f"{rate:,.0f} images per second and worker"
+        yield "training speed", f"{rate:,.0f} images/s per worker"
     for key in ("precision", "cluster"):
         if content.metrics.get(key):
             yield key, _text(content.metrics[key])
 
 
 def _settings(config: Config) -> Iterator[Setting]:
-    values = settings.flatten(config)
-    for key, default, meaning in settings.keys():
+    values = flatten(config)
+    for key, default, meaning in keys():
         yield Setting(key, _text(values[key]), meaning, values[key] != default)
 
 
@@ -322,4 +347,6 @@ def _lasting(seconds: float | None) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return shortened(", ".join(map(_text, value)), VALUE_LETTERS)
+    if isinstance(value, bool):  # as the configuration's YAML spells it
+        return str(value).lower()
     return "–" if value is None else shortened(str(value), VALUE_LETTERS)

@@ -9,8 +9,7 @@ batch before it, as one image alone has no variance to normalise by; such a netw
 trained on one image. And images are predicted in chunks of CHUNK, the last one filled up, so that
 every matrix product has the same shape and an image's bits do not depend on its company.
 
-Letters: n images of a subset, N images of a set, C channels, H x W pixels, K classes, E embedding
-units.
+Letters: n images of a subset, N of a set, C channels, H x W pixels, K classes, E embedding units.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -82,19 +81,16 @@ class Recipe:
             )
         return cls(
             classifier=classifier.name,
-            learning_rate=classifier.learning_rate,
-            batch_size=classifier.batch_size,
-            stop_accuracy=classifier.stop_accuracy,
-            max_epochs=classifier.max_epochs,
+            **classifier.model_dump(exclude={"name", "precision"}),  # so that a new key is not forgotten
             precision=choose_precision(classifier.precision, device),
-            mean=tuple(float(value) for value in mean),
-            std=tuple(float(value) for value in std),
+            mean=tuple(map(float, mean)),
+            std=tuple(map(float, std)),
             image_shape=(int(channels), int(image_shape[1]), int(image_shape[2])),
             num_classes=int(num_classes),
         )
 
     def identity(self) -> str:
-        """Canonical JSON of the recipe, for content hashes of utility samples."""
+        """Canonical JSON of the recipe, for content hashes; of your own network it has only the name."""
         return json.dumps({"rule": RULE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
 
 
@@ -151,7 +147,7 @@ def prepare(pixels: np.ndarray, recipe: Recipe, device: Device = "cpu") -> Tenso
     channels, height, width = recipe.image_shape
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
         raise ValueError(
-            f"pixels: {pixels.dtype} {pixels.shape}: the recipe is for uint8 (N, {height}, {width}, {channels})"
+            f"pixels: {pixels.dtype} {pixels.shape}; expected uint8 (N, {height}, {width}, {channels})"
         )
     mean, std = (np.asarray(values, np.float32) for values in (recipe.mean, recipe.std))
     # Numpy makes the copy: a tensor on top of a read-only array could be written through.
@@ -171,7 +167,7 @@ def train(
     device: Device = "cpu",
     positions: np.ndarray | None = None,
 ) -> Trained:
-    """Train a classifier from scratch on a subset by the paper's rule (Section 4).
+    """Train a classifier from scratch on a subset by the paper's rule (Section 4 and above).
 
     images are pixels uint8 [N, H, W, C] or what `prepare` made of them, labels are int64 [N];
     `positions` [n] says which of them form the subset, default all. Initialisation, shuffling and
@@ -182,7 +178,6 @@ def train(
     start = time.perf_counter()
     device = torch.device(device)
     if positions is not None:
-        # A copy of the rows in use: also what keeps the caller's arrays from being touched.
         labels = labels[positions]
         if isinstance(images, Tensor):
             images = _rows(images, torch.tensor(positions, device=images.device))
@@ -201,8 +196,7 @@ def train(
         model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
         normalised = any(isinstance(module, _BatchNorm) for module in model.modules())
         bounds = batch_bounds(n, recipe.batch_size, 2 if normalised else 1)
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        adam = torch.optim.Adam(weights, lr=recipe.learning_rate, fused=True)
+        adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
         model.train()
         epochs, accuracy = 0, 0.0
         while epochs < recipe.max_epochs and accuracy < recipe.stop_accuracy:
@@ -251,10 +245,9 @@ def predict(
     type and number of threads.
     """
     device = torch.device(device)
-    logits: list[Tensor] = []
-    embeddings: list[Tensor] = []
+    parts: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode(), _kernels(device, recipe), _autocast(device, recipe):
-        # One chunk even for no images: their arrays need K and E columns too.
+        # At least one chunk: the arrays of no images need K and E columns too.
         for first in range(0, max(len(images), 1), chunk):
             part = images[first : first + chunk]
             x = part.to(device) if isinstance(part, Tensor) else prepare(part, recipe, device)
@@ -262,10 +255,10 @@ def predict(
             if held < chunk:
                 filled = torch.zeros((chunk, *recipe.image_shape), device=device)
                 x = torch.cat([x, filled[held:]]).contiguous(memory_format=_memory_format(recipe))
-            z, e = model.outputs(x)
-            logits.append(z[:held].float().cpu())
-            embeddings.append(e[:held].float().cpu())
-    return torch.cat(logits).numpy(), torch.cat(embeddings).numpy()
+            logits, embeddings = model.outputs(x)
+            parts.append((logits[:held].float().cpu(), embeddings[:held].float().cpu()))
+    all_logits, all_embeddings = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return all_logits, all_embeddings
 
 
 def evaluate(model: Classifier, images: np.ndarray | Tensor, labels: np.ndarray, recipe: Recipe) -> Scores:
@@ -302,8 +295,9 @@ def margins(logits: np.ndarray) -> np.ndarray:
 
 
 def to_arrays(trained: Trained) -> dict[str, np.ndarray]:
-    """A trained classifier as numpy arrays, which any process can take; see `from_arrays`."""
-    arrays = {f"model.{key}": value.cpu().numpy() for key, value in trained.model.state_dict().items()}
+    """A trained classifier as numpy arrays, copies that any process can take; see `from_arrays`."""
+    state = trained.model.state_dict()
+    arrays = {f"model.{key}": np.array(value.cpu().numpy(), order="C") for key, value in state.items()}
     for key in ("epochs", "passes", "train_accuracy", "seconds"):
         arrays[key] = np.asarray(getattr(trained, key))
     return arrays
@@ -318,13 +312,8 @@ def from_arrays(arrays: dict[str, np.ndarray], recipe: Recipe, device: Device = 
     state = {key.removeprefix(prefix): torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
     model.load_state_dict(state)
     model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
-    return Trained(
-        model.eval(),
-        epochs=int(arrays["epochs"]),
-        passes=int(arrays["passes"]),
-        train_accuracy=float(arrays["train_accuracy"]),
-        seconds=float(arrays["seconds"]),
-    )
+    epochs, passes = int(arrays["epochs"]), int(arrays["passes"])
+    return Trained(model.eval(), epochs, passes, float(arrays["train_accuracy"]), float(arrays["seconds"]))
 
 
 def _finite(logits: np.ndarray) -> np.ndarray:
@@ -362,7 +351,7 @@ def _autocast(device: torch.device, recipe: Recipe) -> AbstractContextManager[An
 def _kernels(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:
     """Deterministic kernels on a GPU, and float32 that is float32; a CPU has no other."""
     if device.type != "cuda":
-        return ExitStack()
+        return nullcontext()
     return torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=recipe.precision != "float32"
     )

@@ -10,6 +10,7 @@ import torch
 
 from rambo_ray.classifiers import Classifier, MnistNet, ResNet18, build
 from rambo_ray.errors import UserError
+
 from .reference_training import PlainMnistNet
 
 
@@ -75,7 +76,7 @@ def test_resnet_halves_the_image_three_times() -> None:
     assert net.blocks(torch.zeros(1, 64, 32, 32)).shape == (1, 512, 4, 4)
 
 
-OWN = '''
+OWN = """
 import torch
 from torch import nn
 
@@ -109,7 +110,7 @@ def narrow(image_shape, num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))
 
 three = 3
-'''
+"""
 
 
 @pytest.fixture

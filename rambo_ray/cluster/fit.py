@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,16 @@ from rambo_ray.sharding import Group
 
 _STATE_FILE = "state.pt"
 
+# Ray Train's controller looks at its workers every 2 s, and a report waits to be looked at: an outer
+# epoch takes a tenth of that. The start-up limit makes a cluster that cannot hold the fit say so
+# instead of waiting for ever. The rest keeps Ray's own remarks out of the run's log.
+_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.05",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+
 
 def fit_on_cluster(
     session: Session, task: FitInput, storage: Path, done: Callable[[Mapping[str, float]], None]
@@ -41,6 +52,8 @@ def fit_on_cluster(
     """
     if task.config.bilevel:
         _check_split(task)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # Ray Train passes these on to its controller and workers
     monitor = ray.remote(_Monitor).options(num_cpus=0).remote()
     use_gpu = session.gpus > 0 and session.total_gpus >= session.config.fit_workers
     trainer = TorchTrainer(

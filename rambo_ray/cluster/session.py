@@ -12,13 +12,9 @@ import ray
 from rambo_ray.config import ClusterConfig
 from rambo_ray.errors import UserError
 
-# Ray Train doubles prints and warns of clean-ups of its own; a run's log is for people. The start-up
-# limit makes a cluster that cannot hold the fit say so instead of waiting for ever.
+# POT imports every array library it finds; here it gets numpy arrays only.
 _ENVIRONMENT = {
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
-    "RAY_USAGE_STATS_ENABLED": "0",
+    "POT_BACKEND_DISABLE_PYTORCH": "1",
     "POT_BACKEND_DISABLE_TENSORFLOW": "1",
     "POT_BACKEND_DISABLE_JAX": "1",
 }
@@ -72,7 +68,7 @@ def connect(config: ClusterConfig) -> Iterator[Session]:
 
 
 def _start(config: ClusterConfig) -> None:
-    os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     common = {
         "log_to_driver": False,
         "configure_logging": True,

@@ -5,6 +5,8 @@ Letters: n samples against m samples, uniform weights 1/n and 1/m.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from .classes import Floats
@@ -21,9 +23,10 @@ def emd(cost: Floats, max_iterations: int) -> float:
     import ot
 
     n, m = cost.shape
-    value, log = ot.emd2(
-        np.full(n, 1 / n), np.full(m, 1 / m), np.ascontiguousarray(cost), numItermax=max_iterations, log=True
-    )
+    a, b = np.full(n, 1 / n), np.full(m, 1 / m)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # says what is raised below
+        value, log = ot.emd2(a, b, np.ascontiguousarray(cost), numItermax=max_iterations, log=True)
     if log["warning"] is not None:
         raise ConvergenceError(
             f"emd solver: not optimal after max_iterations={max_iterations} pivots; raise max_iterations"

@@ -31,7 +31,8 @@ def temperatures(scale: Floats, entreg: float) -> tuple[Floats, NDArray[np.bool_
     A schedule is d^2, then d^2 / 4^k for k = 0, 1, ... while above `entreg`, then `entreg`.
     Shorter schedules are filled up with `entreg` and marked false there.
     """
-    start = scale**2
+    # Scale 0 means that all points coincide and all costs are 0: any temperature gives 0.
+    start = np.where(scale > 0, scale**2, entreg)
     lengths = np.zeros(scale.shape, int)
     e = start.copy()
     while (above := e > entreg).any():

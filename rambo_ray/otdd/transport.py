@@ -108,9 +108,7 @@ class Transport:
         validation = validation[order.rows]
         self._gram = Gram(self._features, validation, cache_bytes)
         self._validation = Cloud(order, self._gram.validation(), *self._boxes(validation, order))
-        self._val_within = self._between(
-            self._validation, self._validation, self._validation.inner, True
-        )
+        self._val_within = self._between(self._validation, self._validation, self._validation.inner, True)
 
     def distance(self, subset: ArrayLike) -> float:
         """Distance of the samples at positions `subset` [n] to the validation set (steps 1 to 4).

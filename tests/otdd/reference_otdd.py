@@ -96,6 +96,18 @@ def fixed_point(cost, scale, entreg, tolerance, max_iterations):
     return f, g
 
 
+def fixed_point_self(cost, scale, entreg, tolerance, max_iterations):
+    """Averaged updates of a dataset with itself at `entreg` until p moves less than `tolerance`."""
+    log_a = np.full(len(cost), -np.log(len(cost)))
+    p = annealed_self(cost, scale, entreg)
+    for _ in range(max_iterations):
+        p_new = softmin(cost, log_a + p / entreg, entreg)
+        moved, p = np.abs(p_new - p).max(), (p + p_new) / 2
+        if moved < tolerance:
+            break
+    return p
+
+
 def bounding_box(*clouds):
     """Ranges of every column over all clouds together."""
     points = np.concatenate(clouds)
@@ -187,7 +199,13 @@ def distance(x, x_labels, y, y_labels, plan, *, min_class_count=2, cache=None):
     """The dataset distance of (x [n, D], x_labels [n]) to (y [m, D], y_labels [m])."""
     x, x_labels = cleaned(x, x_labels, min_class_count)
     y, y_labels = cleaned(y, y_labels, min_class_count)
-    w_aa, w_ab, w_bb = label_distances(x, x_labels, y, y_labels, plan, cache)
+    blocks = label_distances(x, x_labels, y, y_labels, plan, cache)
+    return given_label_distances(x, x_labels, y, y_labels, blocks, plan)
+
+
+def given_label_distances(x, x_labels, y, y_labels, blocks, plan):
+    """Steps 2 to 4, for cleaned datasets and the blocks of step 1."""
+    w_aa, w_ab, w_bb = blocks
 
     def cost(u, u_labels, v, v_labels, w):
         return (plan.lambda_x * squared_distances(u, v) + plan.lambda_y * w[np.ix_(u_labels, v_labels)]) / 2
@@ -207,6 +225,5 @@ def distance(x, x_labels, y, y_labels, plan, *, min_class_count=2, cache=None):
             if plan.solver == "reference":
                 value -= annealed_self(c, scale, plan.entreg).mean()
             else:
-                f, g = fixed_point(c, scale, plan.entreg, plan.tolerance, plan.max_iterations)
-                value -= (f.mean() + g.mean()) / 2
+                value -= fixed_point_self(c, scale, plan.entreg, plan.tolerance, plan.max_iterations).mean()
     return value

@@ -1,0 +1,38 @@
+"""The two errors, and the answer to an unknown name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rambo_ray.errors import RunError, UserError, nearest
+
+KEYS = ["acquisition.budget", "acquisition.batch_size", "seed"]
+
+
+def test_the_two_errors_are_told_apart() -> None:
+    assert issubclass(UserError, ValueError) and issubclass(RunError, RuntimeError)
+    assert not issubclass(UserError, RunError) and not issubclass(RunError, UserError)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("acquisition.buget", "acquisition.budget"), ("sed", "seed"), ("acquisition.b", None)]
+)
+def test_a_near_miss_names_the_one_that_was_meant(typed: str, meant: str | None) -> None:
+    answer = nearest(typed, KEYS)
+    if meant is None:
+        assert answer.startswith(("did you mean", "allowed: "))
+    else:
+        assert answer == f"did you mean '{meant}'?"
+
+
+def test_a_far_miss_lists_what_is_allowed_in_order() -> None:
+    assert nearest("zzzzz", KEYS) == "allowed: acquisition.batch_size, acquisition.budget, seed"
+
+
+@given(st.text(max_size=30))
+def test_whatever_is_typed_the_answer_holds_known_names_only(typed: str) -> None:
+    answer = nearest(typed, iter(KEYS))
+    named = answer.removeprefix("did you mean '").removesuffix("'?").removeprefix("allowed: ").split(", ")
+    assert named and set(named) <= set(KEYS)
