@@ -70,16 +70,6 @@ class Plot:
     source: str | None
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A key of the configuration as it was in the run."""
-
-    key: str
-    value: str
-    meaning: str
-    changed: bool
-
-
 def render(content: ReportContent) -> str:
     """The page as HTML, below 3 MB; the same content gives the same page."""
     environment = Environment(
@@ -89,9 +79,9 @@ def render(content: ReportContent) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["decimals"] = _decimals
     picked = len(content.selection.pool_index)
     images = (content.selection, content.problem, content.revealed)
-    environment.filters["decimals"] = lambda value: f"{value:.3f}" if math.isfinite(value) else "–"
     tiles = list(gallery.tiles(*images, content.config.output.report_images))
     return environment.get_template("report.html.j2").render(
         dataset="your own pool" if content.config.data.name == "own" else content.config.data.name,
@@ -123,12 +113,11 @@ def outcome(content: ReportContent) -> str:
     for name, part in (("test", "the test images"), ("validation", "the validation images")):
         before, after = _accuracies(content.metrics, name)
         if before is not None and after is not None:
-            count = sizes[name]
-            doubt = f", which {count:,} images cannot tell from no change"
+            unclear = abs(after - before) <= uncertainty(before, after, sizes[name])
             return (
                 f"{first} Their labels were known in this run: with them, the classifier's accuracy on "
                 f"{part} goes from {before:.3f} to {after:.3f}"
-                f"{doubt if abs(after - before) < uncertainty(before, after, count) else ''}."
+                + (f", which {sizes[name]:,} images cannot tell from no change." if unclear else ".")
             )
     return f"{first} {ranking_reading(content.metrics['ranking'])[1]}"
 
@@ -151,7 +140,11 @@ def ranking_reading(ranking: Mapping[str, Any]) -> tuple[str, str]:
     accuracy = _number(ranking.get("held_out_pairwise_accuracy"))
     subsets = int(ranking.get("held_out_subsets") or 0)
     if accuracy is None or subsets < 2:
-        why = "no subsets were held out" if subsets < 2 else "all held-out subsets are worth the same"
+        why = (
+            "fewer than two subsets were held out"
+            if subsets < 2
+            else "all held-out subsets are worth the same"
+        )
         return f"not judged: {why}", f"How well û ranks could not be judged: {why}."
     half = 1.96 * math.sqrt(2 * (2 * subsets + 5) / (9 * subsets * (subsets - 1))) / 2
     low, high = max(0.0, 0.5 - half), min(1.0, 0.5 + half)
@@ -192,7 +185,7 @@ def key_figures(content: ReportContent) -> list[Figure]:
     ranking = content.metrics["ranking"]
     accuracy = _number(ranking.get("held_out_pairwise_accuracy"))
     shown = "–" if accuracy is None else f"{accuracy:.2f}"
-    made.append(Figure("Held-out pairs ranked rightly", shown, ranking_reading(ranking)[0]))
+    made.append(Figure("Held-out ranking accuracy", shown, ranking_reading(ranking)[0]))
     return made
 
 
@@ -200,21 +193,21 @@ def key_figures(content: ReportContent) -> list[Figure]:
 
 
 def _selection_plots(content: ReportContent) -> list[Plot]:
-    selection, asked = content.selection, content.config.acquisition
-    steps = len(selection.step_scores)
+    selection, margin_pool = content.selection, content.config.acquisition.margin_pool
+    some = margin_pool < len(content.margins)
+    chosen_from = f"the M = {margin_pool:,} smallest" if some else "the whole pool"
     return [
         _plot(
             "Margins of the pool",
-            "Small margins are images f is undecided on. The first step chose from the M = "
-            f"{asked.margin_pool:,} smallest.",
+            f"Small margins are images f is undecided on. The first step chose from {chosen_from}.",
             "Histogram of the pool's margins with the picked images among them.",
-            plots.margin_histogram(content.margins, selection.margin, asked.margin_pool),
+            plots.margin_histogram(content.margins, selection.margin, margin_pool),
         ),
         _plot(
             "Candidate batches",
             "What û makes of all images had so far together with one more batch, from the worst to the best "
             "of a step. Where the dots lie close together, û saw little difference.",
-            f"Scores of the candidate batches in {steps} steps, with the batch taken.",
+            f"Scores of the candidate batches in {len(selection.step_scores)} steps, with the batch taken.",
             plots.step_scores(selection.step_scores),
         ),
     ]
@@ -313,10 +306,11 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
             yield key, _text(content.metrics[key])
 
 
-def _settings(config: Config) -> Iterator[Setting]:
+def _settings(config: Config) -> Iterator[tuple[str, str, str, bool]]:
+    """Every key of the configuration: its name, value and meaning, and whether it is not the default."""
     values = flatten(config)
     for key, default, meaning in keys():
-        yield Setting(key, _text(values[key]), meaning, values[key] != default)
+        yield key, _text(values[key]), meaning, values[key] != default
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -338,6 +332,10 @@ def _accuracies(metrics: Mapping[str, Any], name: str) -> tuple[float | None, fl
 def _number(value: Any) -> float | None:
     """`value` where it is a finite number."""
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _decimals(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
 def _lasting(seconds: float | None) -> str:

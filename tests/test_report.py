@@ -16,7 +16,7 @@ from rambo_ray.acquisition import Selection, step_sizes
 from rambo_ray.config import Config
 from rambo_ray.images import Images, LabeledImages
 from rambo_ray.pool import Problem, Revealed
-from rambo_ray.report import ReportContent, ranking_reading, render
+from rambo_ray.report import ReportContent, outcome, ranking_reading, render
 from rambo_ray.utility_samples import Measurement, UtilitySample
 
 NAN = float("nan")
@@ -230,7 +230,15 @@ class TestPage:
         assert "+3.6 points" in text
         assert "better than chance (0.50 is chance; 20 subsets ranked at random give 0.34 to 0.66)" in text
 
-    def test_picked_images_in_order_with_id_margin_and_class(self, content: ReportContent, whole: Page) -> None:
+    def test_a_change_within_chance_is_called_so(self, content: ReportContent) -> None:
+        close = {"validation": 0.79, "test": None}
+        text = outcome(with_metrics(content, accuracy_before=close, accuracy_after={"validation": 0.80}))
+        assert text.endswith(
+            "validation images goes from 0.790 to 0.800, which 1,000 images cannot tell from no change."
+        )
+        assert "cannot tell" not in outcome(content)
+
+    def test_picked_images_come_in_order(self, content: ReportContent, whole: Page) -> None:
         assert content.revealed is not None
         text = whole.text
         expected = ""
@@ -245,7 +253,7 @@ class TestPage:
         assert len(whole.all("img", width="96", height="96")) == 60
 
     def test_every_plot_is_there(self, whole: Page) -> None:
-                assert len(whole.all("figure")) == 7
+        assert len(whole.all("figure")) == 7
         assert len(whole.all("img", width=str(plots.SIZE_PIXELS[0]))) == 7
         assert "Nothing to show" not in whole.text
 
@@ -253,7 +261,7 @@ class TestPage:
         assert render(content) == render(make_content())
 
     def test_settings_that_differ_from_the_defaults_stand_out(self, whole: Page) -> None:
-                assert len(whole.all("tr", **{"class": "changed"})) == 4
+        assert len(whole.all("tr", **{"class": "changed"})) == 4
         assert "acquisition.budget" in whole.text
 
     def test_forbids_what_it_does_not_need(self, whole: Page) -> None:
@@ -272,9 +280,10 @@ class TestStrings:
         assert "&amp;" in found.text
 
     def test_long_names_keep_their_ends(self) -> None:
-        found = page(make_content(prefix="folder/" * 400, names=("a" * 5000, "b" * 5000)))
-        assert re.search(r"folder/f…\S*folder/\d{5}margin", found.text)
-        assert "a" * 100 not in found.text
+        content = make_content(prefix="folder/" * 400, names=("a" * 5000, "b" * 5000))
+        found = page(replace(content, manifest={"classes": ["a" * 90_000]}))
+        assert re.search(r"folder/fo…older/folder/\d{5}margin", found.text)
+        assert "a" * 1000 not in found.text
 
     def test_other_scripts(self) -> None:
         assert "猫" in page(make_content(names=("猫", "собака"))).text
@@ -319,7 +328,7 @@ class TestSurvives:
         ranking = {"held_out_pairwise_accuracy": NAN, "held_out_kendall_tau": NAN, "held_out_subsets": 0}
         found = page(with_metrics(empty, ranking=ranking, seconds={}))
         assert found.text.count("Nothing to show") == 5
-        assert "no subsets were held out" in found.text
+        assert "fewer than two subsets were held out" in found.text
 
     def test_one_image(self) -> None:
         found = page(make_content(budget=1, batch_size=1))
@@ -389,7 +398,7 @@ class TestRankingReading:
             (0.60, 200, "better than chance"),
             (0.30, 20, "worse than chance"),
             (1.0, 2, "not told apart from chance"),
-            (1.0, 1, "not judged: no subsets were held out"),
+            (1.0, 1, "not judged: fewer than two subsets were held out"),
             (None, 20, "not judged: all held-out subsets are worth the same"),
         ],
     )

@@ -46,7 +46,8 @@ class Session:
         """The cluster in a line."""
         gpus = f", {self.total_gpus:g} GPUs" if self.total_gpus else ""
         nodes = f"{self.nodes} nodes" if self.nodes > 1 else "1 node"
-        return f"{nodes}, {self.total_cpus:g} CPUs{gpus}; {self.num_workers} actors"
+        actors = f"{self.num_workers} actors" if self.num_workers > 1 else "1 actor"
+        return f"{nodes}, {self.total_cpus:g} CPUs{gpus}; {actors}"
 
 
 @contextmanager

@@ -1,0 +1,34 @@
+"""A small real problem for the cluster's tests: digits."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from rambo_ray import datasets, settings
+from rambo_ray.config import Config
+from rambo_ray.pool import Problem, Revealed
+from rambo_ray.retraining import LabeledArrays
+
+SMOKE = "jobs/configs/digits_smoke.yaml"
+
+
+def smoke(*overrides: str) -> Config:
+    """jobs/configs/digits_smoke.yaml with overrides."""
+    from pathlib import Path
+
+    return settings.load(Path(__file__).parents[2] / SMOKE, overrides)
+
+
+@cache
+def digits() -> tuple[Problem, Revealed]:
+    problem, revealed = datasets.load(smoke().data, 0)
+    assert revealed is not None
+    return problem, revealed
+
+
+def arrays(problem: Problem) -> tuple[LabeledArrays, LabeledArrays]:
+    """S_0 and S_val as the cluster's stages take them."""
+    return (
+        LabeledArrays(problem.labeled.pixels, problem.labeled.labels),
+        LabeledArrays(problem.validation.pixels, problem.validation.labels),
+    )

@@ -1,0 +1,131 @@
+"""Utility samples by actors: the same numbers however they are made, and never made twice."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from rambo_ray.cluster.collect import Labeled, collect
+from rambo_ray.cluster.session import Session
+from rambo_ray.progress import Progress
+from rambo_ray.rambo import Plan, plan
+from rambo_ray.retraining import Retrainer
+from rambo_ray.sample_store import SampleStore
+from rambo_ray.utility_samples import Measurement, UtilitySample
+
+from .problems import arrays, digits, smoke
+
+
+def quiet(total: int, weight: float | None) -> Progress:
+    return Progress("samples", total, total_weight=weight, stream=io.StringIO())
+
+
+def samples_of(todo: Plan) -> list[UtilitySample]:
+    return [*todo.offline, *todo.prefixes, *todo.held_out, *todo.interpolation]
+
+
+def collect_into(folder: Path, session: Session, todo: Plan, samples: list[UtilitySample]) -> tuple[list, int]:
+    problem, _ = digits()
+    store = SampleStore(folder, "accuracy")
+    known = len(store.measurements)
+    measured, _ = collect(session, Labeled.put(*arrays(problem)), todo.protocol, store, samples, quiet)
+    return measured, len(store.measurements) - known
+
+
+def numbers(samples: list[UtilitySample]) -> list[tuple]:
+    """Everything but the seconds, which no two runs share."""
+    return [
+        (s.sample_id, s.pair_id, s.iteration, str(s.utility), str(replace(s.measurement, seconds=0.0)))
+        for s in samples
+        if isinstance(s.measurement, Measurement)
+    ]
+
+
+@pytest.fixture(scope="module")
+def todo() -> Plan:
+    problem, _ = digits()
+    return plan(smoke(), problem, "cpu")
+
+
+@pytest.fixture(scope="module")
+def expected(todo: Plan) -> list[tuple]:
+    """What one `Retrainer` in this process measures, one subset after the other."""
+    problem, _ = digits()
+    retrainer = Retrainer(*arrays(problem), todo.protocol, "cpu")
+    found = []
+    for sample in samples_of(todo):
+        measurement = retrainer.measure(sample.indices, retrain=sample.kind == "retrained")
+        if sample.kind == "retrained":  # as it reads back from float32
+            values = {
+                name: float(np.float32(value)) if isinstance(value, float) else value
+                for name, value in vars(measurement).items()
+            }
+            measurement = Measurement(**values)
+        found.append(sample.measured(measurement, "accuracy"))
+    return numbers(found)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_actors_measure_what_one_process_measures(
+    session: Session, todo: Plan, expected: list[tuple], tmp_path: Path, num_workers: int
+) -> None:
+    narrowed = replace(session, num_workers=num_workers)
+    measured, trained = collect_into(tmp_path / "s", narrowed, todo, samples_of(todo))
+    assert numbers(measured) == expected
+    assert trained == len({s.sample_id for s in samples_of(todo) if s.kind == "retrained"})
+
+
+def test_a_killed_actor_changes_nothing(
+    session: Session, todo: Plan, expected: list[tuple], tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            for process in psutil.process_iter(["cmdline"]):
+                if any("_RetrainActor.work" in part for part in process.info["cmdline"] or []):
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed.append(process.pid)
+                    return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    measured, _ = collect_into(tmp_path / "s", session, todo, samples_of(todo))
+    killer.join()
+    assert killed
+    assert numbers(measured) == expected
+
+
+def test_only_what_is_missing_is_trained(session: Session, todo: Plan, expected: list[tuple], tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    first = todo.offline[:4]
+    _, trained = collect_into(folder, session, todo, first)
+    assert trained == 4
+    files = {path: path.read_bytes() for path in folder.glob("part-*.parquet")}
+    measured, trained = collect_into(folder, session, todo, samples_of(todo))
+    assert trained == len({s.sample_id for s in samples_of(todo) if s.kind == "retrained"}) - 4
+    assert numbers(measured) == expected
+    assert all(path.read_bytes() == content for path, content in files.items())  # append-only
+    again, trained = collect_into(folder, session, todo, samples_of(todo))
+    assert trained == 0
+    assert numbers(again) == expected
+
+
+def test_the_data_in_the_object_store_are_not_written_through(session: Session, todo: Plan, tmp_path: Path) -> None:
+    problem, _ = digits()
+    before = problem.fingerprint
+    collect_into(tmp_path / "s", session, todo, todo.offline[:4])
+    fresh, _ = digits.__wrapped__()
+    assert fresh.fingerprint == before
+    assert np.array_equal(fresh.labeled.pixels, problem.labeled.pixels)

@@ -1,0 +1,98 @@
+"""The pool of actors: everything done once, whatever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rambo_ray.cluster.session import Session
+from rambo_ray.cluster.workers import Usage, work_through
+from rambo_ray.errors import RunError
+
+
+class Squarer:
+    """Squares numbers; dies at those in `deadly`, once each where `folder` remembers it."""
+
+    def __init__(self, deadly: tuple[int, ...] = (), folder: str | None = None, unable: bool = False) -> None:
+        if unable:
+            raise ValueError("no such device")
+        self.deadly, self.folder = deadly, folder
+
+    def ready(self) -> bool:
+        return True
+
+    def work(self, piece: int) -> tuple[int, float]:
+        if piece in self.deadly:
+            seen = Path(self.folder) / str(piece) if self.folder else None
+            if seen is None or not seen.exists():
+                if seen is not None:
+                    seen.touch()
+                os._exit(1)
+        if piece < 0:
+            raise ValueError(f"{piece} is negative")
+        time.sleep(0.01)
+        return piece * piece, 0.01
+
+
+def run(pieces: list[int], usage: Usage | None = None, count: int = 2, **actor: Any) -> dict[int, int]:
+    remote = ray.remote(Squarer).options(num_cpus=1)
+    return dict(
+        work_through(
+            pieces,
+            lambda: remote.remote(**actor),
+            count,
+            max_tries=2,
+            name=lambda piece: f"piece {piece}",
+            usage=usage or Usage(),
+        )
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_piece_is_done_once(session: Session, count: int) -> None:
+    usage = Usage()
+    assert run(list(range(20)), usage, count) == {i: i * i for i in range(20)}
+    assert usage.replaced == 0
+    assert usage.busy_s == pytest.approx(0.2)
+    assert 0 < usage.busy_fraction <= 1
+
+
+def test_no_pieces_start_no_actor(session: Session) -> None:
+    assert run([]) == {}
+
+
+def test_a_killed_worker_is_replaced_and_its_pieces_done(session: Session, tmp_path: Path) -> None:
+    usage = Usage()
+    done = run(list(range(12)), usage, deadly=(3, 7), folder=str(tmp_path))
+    assert done == {i: i * i for i in range(12)}
+    assert usage.replaced == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "7"]
+
+
+def test_a_piece_that_always_kills_is_given_up_by_name(session: Session) -> None:
+    with pytest.raises(RunError, match=r"piece 5: its worker died 2 times.*cluster\.max_tries") as error:
+        run(list(range(8)), deadly=(5,))
+    assert "\n" not in str(error.value)
+
+
+def test_an_exception_of_the_work_itself_is_not_tried_again(session: Session) -> None:
+    with pytest.raises(RunError, match=r"^piece -1: ValueError: -1 is negative$"):
+        run([1, -1, 2])
+
+
+def test_an_actor_that_cannot_start_ends_the_stage(session: Session) -> None:
+    with pytest.raises(RunError, match="a worker could not start.*no such device"):
+        run([1, 2], unable=True)
+
+
+def test_cpus_are_free_again_afterwards(session: Session) -> None:
+    run([1, 2, 3])
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("CPU", 0) < session.total_cpus and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources()["CPU"] == session.total_cpus
