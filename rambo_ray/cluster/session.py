@@ -135,6 +135,9 @@ def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
 
 def cause_of(error: BaseException) -> str:
     """What really went wrong inside a Ray task, in one line."""
-    cause = getattr(error, "cause", None) or error
+    cause = getattr(error, "cause", None)
+    if cause is None:
+        # An actor's constructor leaves only the text of a traceback; its last line is the error.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[-1][:300] if lines else type(error).__name__
     return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
-

@@ -1,0 +1,156 @@
+"""The main job through its own entry: what it writes, how it resumes, what it never reads."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from rambo_ray.cluster.session import Session
+from rambo_ray.main import execute, main
+from rambo_ray.rambo import run
+from rambo_ray.stages import Stages
+
+from .problems import SMOKE, digits, smoke
+
+ROOT = Path(__file__).parents[2]
+
+
+def job(*arguments: str) -> list[str]:
+    return [sys.executable, "jobs/run.py", "--config", SMOKE, *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def executed(folder: Path, *overrides: str) -> bytes:
+    execute(smoke(f"output.dir={folder}", *overrides))
+    return (folder / "selection.parquet").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def finished(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("job") / "run"
+    executed(folder)
+    return folder
+
+
+def test_the_files_of_a_run_keep_their_contract(finished: Path) -> None:
+    problem, _ = digits()
+    picked = pq.read_table(finished / "selection.parquet").to_pydict()
+    types = {field.name: str(field.type) for field in pq.read_schema(finished / "selection.parquet")}
+    assert types == {
+        "id": "string",
+        "pool_index": "int64",
+        "order": "int32",
+        "step": "int32",
+        "margin": "float",
+        "utility": "float",
+    }
+    assert picked["order"] == list(range(22)) and len(set(picked["id"])) == 22
+    assert picked["step"] == [j for j in range(4) for _ in range(5)] + [4, 4]
+    assert [problem.pool.ids[i] for i in picked["pool_index"]] == picked["id"]
+
+    rows = pq.read_table(finished / "utility_samples").to_pylist()
+    kinds = [row["kind"] for row in rows]
+    assert kinds.count("retrained") == 2 * 6 + 3 + 4 and kinds.count("interpolated") == 2 * 2 * 4
+    offline = [row for row in rows if row["iteration"] == -1 and row["pair_id"] >= 0]
+    assert sorted(row["pair_id"] for row in offline) == sorted([*range(6)] * 2)
+    for row in rows:
+        assert row["size"] == len(row["indices"]) == len(set(row["indices"]))
+        assert np.isfinite(row["utility"]) and row["otdd"] > 0
+
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert set(metrics["accuracy_after"]) == {"validation", "test"}
+    assert json.loads((finished / "manifest.json").read_text())["data"]["fingerprint"] == problem.fingerprint
+    page = (finished / "report.html").read_text()
+    assert picked["id"][0] in page
+    assert (finished / "utility_model.safetensors").is_file() and (finished / "utility_model.json").is_file()
+
+
+def test_other_workers_give_the_same_selection(finished: Path, tmp_path: Path) -> None:
+    other = executed(tmp_path / "run", "cluster.num_workers=1", "cluster.fit_workers=2")
+    assert other == (finished / "selection.parquet").read_bytes()
+
+
+def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = (folder / "selection.parquet").read_bytes()
+    assert executed(folder) == before
+    assert json.loads((folder / "metrics.json").read_text())["collect"]["retrained"] == 0
+    executed(folder, "utility_samples.num_pairs=7")
+    assert json.loads((folder / "metrics.json").read_text())["collect"]["retrained"] == 2
+
+
+def test_pool_labels_are_never_read_by_the_selection(session: Session, finished: Path, tmp_path: Path) -> None:
+    problem, revealed = digits()
+    poisoned = replace(revealed, pool_labels=(revealed.pool_labels * 7 + 3) % 10)
+    for number, answer in enumerate((poisoned, None)):
+        outcome = run(smoke(), problem, answer, session, tmp_path / str(number), Stages(stream=io.StringIO()))
+        picked = pq.read_table(finished / "selection.parquet").to_pydict()
+        assert outcome.selection.pool_index.tolist() == picked["pool_index"]
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_selection(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = ("--output", str(folder), "cluster.address=local", "cluster.num_workers=2")
+    process = subprocess.Popen(job(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("utility_samples/part-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    psutil.wait_procs(children, timeout=20)
+    assert not (folder / "selection.parquet").exists()
+    done = subprocess.run(job(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "22 images picked in" in done.stdout
+    assert json.loads((folder / "metrics.json").read_text())["collect"]["retrained"] < 19
+    assert (folder / "selection.parquet").read_bytes() == (finished / "selection.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["acquisition.bugdet=5"], r"acquisition\.bugdet: unknown key; did you mean 'acquisition\.budget'\?"),
+        (["acquisition.budget=100000"], r"acquisition\.budget=100000: B must not exceed the pool's 300 images"),
+        (["pretraining.k_1=40"], r"pretraining\.k_1=40: must be below k=40"),
+        (["data.name=digit"], r"data\.name=.?digit.?: .*digits"),
+        (["utility_model.features=imagenet", "utility_model.imagenet_weights=/none"], "features=classifier"),
+        (["--confg", "x"], "--confg"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    arguments: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    code = main(["--config", str(ROOT / SMOKE), "--output", str(folder), *arguments])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.count("\n") == 1 and re.search(line, error), error
+    assert not folder.exists()
+
+
+def test_another_runs_directory_is_refused_and_untouched(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert main(["--config", str(ROOT / SMOKE), "--output", str(finished), "seed=1"]) == 2
+    assert "holds a run with seed=0, this one has 1" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
