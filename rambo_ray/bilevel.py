@@ -89,7 +89,8 @@ def cg(
     for iteration in range(steps):
         if rho <= tolerance**2 * start:
             break
-        product = [h + damping * d for h, d in zip(second_order(w, lambdas, inner, direction)[0], direction, strict=True)]
+        hessian, _mixed = second_order(w, lambdas, inner, direction)
+        product = [h + damping * d for h, d in zip(hessian, direction, strict=True)]
         curvature = _dot(direction, product)
         if curvature <= 0:
             v = direction if iteration == 0 else v

@@ -87,6 +87,9 @@ class FrozenResNet(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.eval()
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     @torch.no_grad()
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         x = pixels.permute(0, 3, 1, 2).float() / 255.0

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = parser().parse_intermixed_args(arguments)
         if parsed.keys:
-            for name, default, meaning in settings.keys():
+            for name, default, meaning in settings.all_keys():
                 print(f"{name}={'null' if default is None else default}\n    {meaning}")
             return 0
         config = settings.load(parsed.config, parsed.overrides)
@@ -114,7 +114,8 @@ def _metrics(
     def accuracy(trained: Any) -> dict[str, Any] | None:
         if trained is None:
             return None
-        return {name: trained.scores[name].accuracy if name in trained.scores else None for name in ("validation", "test")}
+        scores = trained.scores
+        return {name: scores[name].accuracy if name in scores else None for name in ("validation", "test")}
 
     return {
         "sizes": {

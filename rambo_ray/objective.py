@@ -135,14 +135,13 @@ class _Shard:
     """The tensors of one shard's pairs: both members of every pair stacked, first members first."""
 
     def __init__(self, pairs: Pairs, total_pairs: int, k: int, images: Tensor, scale: Scale) -> None:
-        like = {"device": images.device, "dtype": images.dtype}
         self.total_pairs = total_pairs
-        self.membership = membership([*pairs.first, *pairs.second], k).to(**like)
+        self.membership = membership([*pairs.first, *pairs.second], k).to(images)
         raw = torch.as_tensor(pairs.utility, dtype=torch.float64)
-        self.target = losses.targets(raw[:, 0], raw[:, 1]).to(**like)
+        self.target = losses.targets(raw[:, 0], raw[:, 1]).to(images)
         standard = (raw - scale.utility_mean) / scale.utility_deviation
-        self.utility = standard.to(**like).unbind(1)
-        self.otdd = (torch.as_tensor(pairs.otdd, dtype=torch.float64) / scale.ot).to(**like).unbind(1)
+        self.utility = standard.to(images).unbind(1)
+        self.otdd = (torch.as_tensor(pairs.otdd, dtype=torch.float64) / scale.ot).to(images).unbind(1)
 
 
 def split_by_length(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -233,5 +233,5 @@ def _pairs(samples: list[UtilitySample]) -> Pairs:
 
 def _with_utilities(interpolation: list[UtilitySample], fitted: FitResult) -> list[UtilitySample]:
     """The interpolated samples with the utilities that the fit gave them (Definition 5)."""
-    values = np.concatenate([u.reshape(-1) for u in fitted.interpolated]) if fitted.interpolated else []
+    values = np.concatenate([u.reshape(-1) for u in fitted.interpolated]) if fitted.interpolated else np.zeros(0)
     return [replace(s, utility=float(u)) for s, u in zip(interpolation, values, strict=True)]

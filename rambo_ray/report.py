@@ -24,7 +24,7 @@ from rambo_ray.config import Config
 from rambo_ray.gallery import NAME_LETTERS, Bar, data_uri, shortened
 from rambo_ray.pool import Problem, Revealed
 from rambo_ray.progress import duration
-from rambo_ray.settings import flatten, keys
+from rambo_ray.settings import all_keys, flatten
 from rambo_ray.utility_samples import UtilitySample
 
 VALUE_LETTERS = 1000  # of a setting or a list of class names
@@ -309,7 +309,7 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
 def _settings(config: Config) -> Iterator[tuple[str, str, str, bool]]:
     """Every key of the configuration: its name, value and meaning, and whether it is not the default."""
     values = flatten(config)
-    for key, default, meaning in keys():
+    for key, default, meaning in all_keys():
         yield key, _text(values[key]), meaning, values[key] != default
 
 

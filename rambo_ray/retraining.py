@@ -103,8 +103,19 @@ class Retrainer:
             ))
             epochs, passes, seconds = epochs + trained.epochs, passes + trained.passes, seconds + trained.seconds
         values = np.array([[s.accuracy, s.soft_accuracy, s.val_loss] for s in scores])
+        accuracy, soft_accuracy, val_loss = values.mean(axis=0).tolist()
+        accuracy_std, soft_accuracy_std, val_loss_std = values.std(axis=0).tolist()
         return Measurement(
-            *values.mean(axis=0).tolist(), *values.std(axis=0).tolist(), otdd, epochs, passes, seconds
+            accuracy=accuracy,
+            soft_accuracy=soft_accuracy,
+            val_loss=val_loss,
+            accuracy_std=accuracy_std,
+            soft_accuracy_std=soft_accuracy_std,
+            val_loss_std=val_loss_std,
+            otdd=otdd,
+            epochs=epochs,
+            passes=passes,
+            seconds=seconds,
         )
 
 

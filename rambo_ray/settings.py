@@ -49,7 +49,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"--config {path}: {reason}; give the path of a YAML file") from error
     try:
-        content = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise UserError(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from error
     if content is None:
@@ -67,7 +67,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
         if not equals or not key:
             raise UserError(f"{override!r}: not an override; write section.key=value, such as acquisition.budget=500")
         try:
-            value = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+            value = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             raise UserError(f"{override!r}: the value is not valid YAML; quote it") from error
         section, dot, name = key.partition(".")
@@ -103,19 +103,19 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every key: its dotted name, its default, its meaning; in the order of the sections."""
     for name, field in model.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from keys(annotation, f"{prefix}{name}.")
+            yield from all_keys(annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field.default, field.description or ""
 
 
 def dotted_keys() -> list[str]:
     """The dotted names of all keys."""
-    return [name for name, _, _ in keys()]
+    return [name for name, _, _ in all_keys()]
 
 
 def differences(a: Config, b: Config) -> list[str]:
@@ -152,7 +152,7 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] == "value_error":
         return detail["msg"].removeprefix("Value error, ")
     rule = detail["msg"].removeprefix("Input ")
-    meaning = {name: text for name, _, text in keys()}.get(key)
+    meaning = {name: text for name, _, text in all_keys()}.get(key)
     tail = f"; it is: {meaning}" if meaning else "; write its keys below it"
     return f"{key}={_brief(detail['input'])}: {rule}{tail}"
 

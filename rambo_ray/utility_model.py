@@ -94,7 +94,8 @@ class PixelExtractor(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         places, n, windows, size = patches.shape
         x = patches.view(-1, size) @ self.conv.weight.view(-1, size).t()
-        x = F.relu(x.view(places, n * windows, -1).max(dim=0).values + self.conv.bias)
+        x = x.view(places, n * windows, -1).max(dim=0).values
+        x = F.relu(x + self.conv.bias)  # type: ignore[operator]
         x = F.dropout1d(x.view(n, windows, -1).transpose(1, 2), self.dropout, self.training).flatten(1)
         x = F.dropout(F.relu(self.hidden(x)), self.dropout, self.training)
         return F.relu(self.output(x))
@@ -196,7 +197,7 @@ def standardisation(encodings: Tensor) -> tuple[Tensor, Tensor]:
 def spread(sizes: Sequence[int] | np.ndarray, k: int) -> float:
     """sqrt(c) of the module's text for subsets of these sizes of k images; positive."""
     d = np.asarray(sizes, dtype=np.float64)
-    return float(np.sqrt(max(np.mean(1.0 / d - 1.0 / k), 1e-12)))
+    return float(np.sqrt(max(float(np.mean(1.0 / d - 1.0 / k)), 1e-12)))
 
 
 def membership(subsets: Sequence[Sequence[int]], k: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def pool_margins(
     parts = _in_order(
         session,
         [
-            lambda part=part: task.remote(pool, part, classifier, recipe, session.device, session.cpus)
+            partial(task.remote, pool, part, classifier, recipe, session.device, session.cpus)
             for part in acquisition.in_chunks(count, POOL_CHUNK)
         ],
         "margins of the pool",
@@ -136,7 +137,7 @@ def encodings(
     parts = _in_order(
         session,
         [
-            lambda part=part: task.remote(pixels, positions[part], encoder, classifier, session.device, session.cpus)
+            partial(task.remote, pixels, positions[part], encoder, classifier, session.device, session.cpus)
             for part in acquisition.in_chunks(len(positions), 512)
         ],
         "features of the images",
@@ -178,7 +179,7 @@ def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> acquis
         parts = _in_order(
             session,
             [
-                lambda part=part: task.remote(model_ref, encoded_ref, current, size, batches[part], session.cpus)
+                partial(task.remote, model_ref, encoded_ref, current, size, batches[part], session.cpus)
                 for part in acquisition.in_chunks(len(batches), SCORE_CHUNK)
             ],
             "scores of candidate batches",

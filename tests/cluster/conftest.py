@@ -11,7 +11,6 @@ import torch
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config import ClusterConfig
 
-
 # Actors compute with one thread; what they are compared with must, too, to agree in the last bit.
 torch.set_num_threads(1)
 

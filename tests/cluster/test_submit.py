@@ -34,7 +34,8 @@ def test_a_submitted_job_writes_its_selection(tmp_path: Path) -> None:
         "RAY_AUTH_MODE": "token",
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
-    subprocess.run([str(BIN / "ray"), "get-auth-token", "--generate"], env=environment, check=False, capture_output=True)
+    token = [str(BIN / "ray"), "get-auth-token", "--generate"]
+    subprocess.run(token, env=environment, check=False, capture_output=True)
     head = subprocess.Popen(
         [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
          f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0",
