@@ -201,8 +201,8 @@ def spread(sizes: Sequence[int] | np.ndarray, k: int) -> float:
 
 
 def membership(subsets: Sequence[Sequence[int]], k: int) -> Tensor:
-    """[G, k] float32 matrix whose product with encodings [k, D] is the mean over each subset."""
-    matrix = torch.zeros(len(subsets), k)
+    """[G, k] float64 matrix whose product with encodings [k, D] is the mean over each subset."""
+    matrix = torch.zeros(len(subsets), k, dtype=torch.float64)
     for row, subset in enumerate(subsets):
         matrix[row, torch.as_tensor(subset, dtype=torch.long)] = 1.0 / len(subset)
     return matrix

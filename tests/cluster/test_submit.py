@@ -39,7 +39,7 @@ def test_a_submitted_job_writes_its_selection(tmp_path: Path) -> None:
     head = subprocess.Popen(
         [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
          f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0",
-         "--ray-client-server-port=0", f"--temp-dir=/tmp/ray_{port}"],
+         f"--ray-client-server-port={free_port()}", f"--temp-dir=/tmp/ray_{port}"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
