@@ -136,7 +136,7 @@ class _Shard:
 
     def __init__(self, pairs: Pairs, total_pairs: int, k: int, images: Tensor, scale: Scale) -> None:
         self.total_pairs = total_pairs
-        self.membership = membership([*pairs.first, *pairs.second], k).to(images)
+        self.membership = membership([*pairs.first, *pairs.second], k, images.dtype).to(images)
         raw = torch.as_tensor(pairs.utility, dtype=torch.float64)
         self.target = losses.targets(raw[:, 0], raw[:, 1]).to(images)
         standard = (raw - scale.utility_mean) / scale.utility_deviation

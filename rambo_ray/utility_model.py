@@ -200,9 +200,9 @@ def spread(sizes: Sequence[int] | np.ndarray, k: int) -> float:
     return float(np.sqrt(max(float(np.mean(1.0 / d - 1.0 / k)), 1e-12)))
 
 
-def membership(subsets: Sequence[Sequence[int]], k: int) -> Tensor:
-    """[G, k] float64 matrix whose product with encodings [k, D] is the mean over each subset."""
-    matrix = torch.zeros(len(subsets), k, dtype=torch.float64)
+def membership(subsets: Sequence[Sequence[int]], k: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """[G, k] matrix of `dtype` whose product with encodings [k, D] is the mean over each subset."""
+    matrix = torch.zeros(len(subsets), k, dtype=dtype)
     for row, subset in enumerate(subsets):
         matrix[row, torch.as_tensor(subset, dtype=torch.long)] = 1.0 / len(subset)
     return matrix
