@@ -76,11 +76,8 @@ def fan(tensors: Sequence[Tensor], group: Group) -> list[list[Tensor]]:
     """For each of this worker's shards, its own copy of `tensors`; one communication in backward."""
     flat = _Fan.apply(torch.cat([t.reshape(-1) for t in tensors]), group)
     sizes = [t.numel() for t in tensors]
-    # Copies, since a view's place in memory depends on the number of local shards, and the order in
-    # which a vectorised kernel adds depends on that place.
     return [
-        [piece.reshape(t.shape).clone() for piece, t in zip(row.split(sizes), tensors, strict=True)]
-        for row in flat.unbind(0)
+        [piece.reshape(t.shape) for piece, t in zip(row.split(sizes), tensors, strict=True)] for row in flat.unbind(0)
     ]
 
 
