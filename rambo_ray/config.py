@@ -8,6 +8,7 @@ data's sizes are known and before any training. `rambo_ray.settings` reads YAML 
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +18,9 @@ CountOrNone = Annotated[int | None, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+# Rejection sampling of a pair from the powerset takes 1 / share draws on average.
+_LEAST_SHARE = 1e-4
 
 
 class Section(BaseModel):
@@ -233,9 +237,10 @@ def check_prefixes(pretraining: PretrainingConfig, k: int) -> list[int]:
         b = -(-(k - k_1) // tau_1) if tau_1 is not None else min(50, k - k_1)
     steps = -(-(k - k_1) // b)
     if tau_1 is not None and tau_1 != steps:
+        remedy = " or leave pretraining.batch_size out" if pretraining.batch_size is not None else ""
         raise ValueError(
             f"pretraining.tau_1={tau_1}: (k - k_1) / b = ({k} - {k_1}) / {b} makes {steps} iterations; "
-            f"set pretraining.tau_1={steps} or leave pretraining.batch_size out"
+            f"set pretraining.tau_1={steps}{remedy}"
         )
     return [min(k, k_1 + i * b) for i in range(steps + 1)]
 
@@ -259,4 +264,14 @@ def check_sizes(config: Config, *, num_labeled: int, num_pool: int, num_classes:
         raise ValueError(
             f"utility_samples.min_size={min_size}: must be below k={num_labeled}; lower utility_samples.min_size"
         )
+    if config.utility_samples.sizes == "powerset" and _powerset_share(num_labeled, min_size) < _LEAST_SHARE:
+        raise ValueError(
+            f"utility_samples.min_size={min_size}: random subsets of k={num_labeled} images have about "
+            f"{num_labeled // 2}, hardly ever that many; lower it or set utility_samples.sizes=uniform"
+        )
     return min_size
+
+
+def _powerset_share(k: int, min_size: int) -> float:
+    """Probability that two subsets uniform in 2^S_0 have one size d with min_size <= d < k."""
+    return sum((math.comb(k, d) / 2**k) ** 2 for d in range(min_size, k))

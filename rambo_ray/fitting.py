@@ -12,6 +12,7 @@ epoch, and a fit that is given such a state continues from it to the same bits.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -173,6 +174,11 @@ class _Fitter:
         self.history.append(metrics)
         if self.epoch == self.config.outer_epochs:
             # w(lambda) of the least outer loss is what the next iteration, and acquisition, start from.
+            if not self.best:
+                raise ValueError(
+                    f"iteration {self.iteration}: the loss of u_hat on D_val was never finite; check that u_hat's "
+                    "inputs are finite, or lower utility_model.inner_learning_rate"
+                )
             self._set_variables(self.best)
         return metrics
 
@@ -254,8 +260,9 @@ class _Fitter:
             "iteration": self.iteration,
             "epoch": self.epoch,
             "variables": [t.detach().clone() for t in self._variables()],
-            "inner_optimizer": self.inner_optimizer.state_dict(),
-            "outer_optimizer": self.outer_optimizer.state_dict(),
+            # Copies, here and in `restore`: a state_dict holds the optimizer's own tensors.
+            "inner_optimizer": copy.deepcopy(self.inner_optimizer.state_dict()),
+            "outer_optimizer": copy.deepcopy(self.outer_optimizer.state_dict()),
             "interpolated": [torch.from_numpy(u) for u in self.interpolated],
             "history": list(self.history),
             "best_loss": self.best_loss,
@@ -265,8 +272,8 @@ class _Fitter:
     def restore(self, state: State) -> None:
         """Continue from what `state` returned."""
         self._set_variables(state["variables"])
-        self.inner_optimizer.load_state_dict(state["inner_optimizer"])
-        self.outer_optimizer.load_state_dict(state["outer_optimizer"])
+        self.inner_optimizer.load_state_dict(copy.deepcopy(state["inner_optimizer"]))
+        self.outer_optimizer.load_state_dict(copy.deepcopy(state["outer_optimizer"]))
         self.iteration, self.epoch = state["iteration"], state["epoch"]
         self.interpolated = [u.numpy() for u in state["interpolated"]]
         self.history, self.best_loss = list(state["history"]), state["best_loss"]

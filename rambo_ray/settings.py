@@ -7,7 +7,7 @@ what the key means. Nothing is coerced: `budget: "500"` is a string and an error
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is not a name", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} occurs twice; keep one", key_node.start_mark
@@ -60,8 +64,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`content` with each `section.key=value` set; values are read as YAML. Returns a new mapping."""
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
+    """`content` with each `section.key=value` set; values are read as YAML. Returns a new mapping.
+
+    A section with nothing below it, as when all its lines are commented out, is an empty one.
+    """
+    sections = {name.partition(".")[0] for name in dotted_keys() if "." in name}
+    result = {key: {} if value is None and key in sections else value for key, value in content.items()}
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in result.items()}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -90,7 +99,7 @@ def parse(content: dict[str, Any]) -> Config:
         line = _explain(details[0])
         if len(details) > 1:
             line += f" (and {len(details) - 1} more)"
-        raise UserError(line) from error
+        raise UserError(" ".join(line.split())) from error
 
 
 def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -137,7 +146,7 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def _explain(detail: ErrorDetails) -> str:
     key = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
+    if detail["type"] in ("extra_forbidden", "invalid_key"):
         known = dotted_keys()
         sections = {name.partition(".")[0] for name in known}
         by_last_part = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
@@ -151,9 +160,11 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{key}: unknown key; {nearest(key, known)}"
     if detail["type"] == "value_error":
         return detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "model_type":
+        return f"{key}={_brief(detail['input'])}: is a section; write its keys below it"
     rule = detail["msg"].removeprefix("Input ")
     meaning = {name: text for name, _, text in all_keys()}.get(key)
-    tail = f"; it is: {meaning}" if meaning else "; write its keys below it"
+    tail = f"; it is: {meaning}" if meaning else ""
     return f"{key}={_brief(detail['input'])}: {rule}{tail}"
 
 
