@@ -117,7 +117,7 @@ class UtilityModelConfig(Section):
     imagenet_size: Annotated[int, Field(ge=32)] = Field(224, description="side, in pixels, ResNet-18 sees images at")
     channels: Count = Field(8, description="of the extractor's convolution")
     extractor_width: Count = Field(64, description="units of the extractor's fully connected layers")
-    phi_width: Count = Field(32, description="units of phi, the shared set embedding")
+    phi_width: Count = Field(128, description="units of phi, the shared set embedding")
     head_width: Count = Field(32, description="hidden units of the heads")
     dropout: Fraction = Field(0.1, description="inside the conv extractor, while fitting")
     objective: Literal["ranknet", "regression"] = Field(

@@ -106,7 +106,8 @@ class TestAgainstBruteForce:
 
     def test_seeds_differ(self) -> None:
         margins = np.random.default_rng(0).random(40)
-        assert run(margins, 12, 4, 20, seed=0).pool_index.tolist() != run(margins, 12, 4, 20, seed=1).pool_index.tolist()
+        zero, one = (run(margins, 12, 4, 20, seed=seed).pool_index.tolist() for seed in (0, 1))
+        assert zero != one
 
     def test_u_hat_decides_among_the_batches(self) -> None:
         # With u_hat turned round another batch is best: the scores are not decoration.
