@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -184,15 +184,17 @@ class TestSameBits:
 
     @pytest.mark.parametrize(("shards", "size"), [(2, 2), (4, 2), (3, 3)])
     def test_any_number_of_workers(self, shards: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        # Threads share torch's global generator: without dropout a fit draws from it only here.
-        lock = threading.Lock()
+        # Threads share torch's global generator, which each step seeds: the emulated workers get copies of
+        # the weights that were drawn while nothing else ran. Without dropout nothing else draws from it.
+        task = pretraining_task(shards=shards, dropout=0.0)
+        drawn: dict[int, UtilityModel] = {}
 
         def initialise(architecture: Architecture, seed: int) -> UtilityModel:
-            with lock:
-                return utility_model.initialise(architecture, seed)
+            if seed not in drawn:
+                drawn[seed] = utility_model.initialise(architecture, seed)
+            return copy.deepcopy(drawn[seed])
 
         monkeypatch.setattr(fitting, "initialise", initialise)
-        task = pretraining_task(shards=shards, dropout=0.0)
         alone = fit(task)
         for other in run_workers(size, shards, lambda group: fit(task, group=group)):
             assert_same_bits(alone, other)
