@@ -62,6 +62,10 @@ class Progress:
             self.last_shown = now
             self._show(self.line(), end=False)
 
+    def reach(self, done: int) -> None:
+        """Count up to `done` pieces in all; what an earlier run finished is counted with the first of them."""
+        self.advance(done - self.done)
+
     def fail(self) -> None:
         """Count a piece that has to be tried again."""
         self.failures += 1

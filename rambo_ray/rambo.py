@@ -20,7 +20,7 @@ from rambo_ray.cluster.workers import Usage
 from rambo_ray.config import Config, check_prefixes, check_sizes
 from rambo_ray.errors import UserError
 from rambo_ray.fitting import FitInput, FitResult
-from rambo_ray.objective import Pairs
+from rambo_ray.objective import Pairs, split_by_length
 from rambo_ray.pool import Problem, Revealed
 from rambo_ray.retraining import LabeledArrays, Protocol
 from rambo_ray.sample_store import SampleStore
@@ -81,6 +81,11 @@ def plan(config: Config, problem: Problem, device: str) -> Plan:
     drawn = (config.seed, identity)
     samples = config.utility_samples
     offline = utility_samples.offline_pairs(samples.num_pairs, k, min_size, samples.sizes, *drawn)
+    if config.utility_model.bilevel:
+        try:
+            split_by_length(np.array([s.size for s in offline[::2]]))
+        except ValueError as error:
+            raise UserError(str(error)) from error
     prefixes = utility_samples.prefix_samples(check_prefixes(config.pretraining, k), *drawn)
     return Plan(
         protocol=protocol,
@@ -144,8 +149,14 @@ def run(
         config=config.utility_model,
         seed=config.seed,
     )
-    epochs = stages.progress(config.utility_model.outer_epochs * len(prefixes), None)
-    fitted = fit.fit_on_cluster(session, task, folder / "fit", lambda metrics: epochs.advance())
+    per_iteration = config.utility_model.outer_epochs
+    epochs = stages.progress(per_iteration * len(prefixes), None)
+    fitted = fit.fit_on_cluster(
+        session,
+        task,
+        folder / "fit",
+        lambda metrics: epochs.reach(int((metrics["iteration"] + 1) * per_iteration + metrics["epoch"] + 1)),
+    )
     epochs.close()
     model = fitted.model()
 

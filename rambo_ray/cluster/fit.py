@@ -47,13 +47,17 @@ def fit_on_cluster(
 ) -> FitResult:
     """`fitting.fit` under a TorchTrainer with cluster.fit_workers workers; `done` sees each epoch's metrics.
 
-    Checkpoints lie in `storage`, which every node must reach. Raises RunError where the workers
-    cannot start or keep dying.
+    Checkpoints lie in `storage`, which every node must reach; a fit that is finished there is read
+    back, and `done` sees its last epoch only. Raises RunError where the workers cannot start or keep
+    dying.
     """
-    if task.config.bilevel:
-        _check_split(task)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # Ray Train passes these on to its controller and workers
+    name = f"fit-{identity(task)[:16]}"
+    finished = _finished(task, storage / name)
+    if finished is not None:
+        done(finished.history[-1])
+        return finished
     monitor = ray.remote(_Monitor).options(num_cpus=0).remote()
     use_gpu = session.gpus > 0 and session.total_gpus >= session.config.fit_workers
     trainer = TorchTrainer(
@@ -65,7 +69,7 @@ def fit_on_cluster(
             resources_per_worker={"CPU": session.cpus, **({"GPU": 1} if use_gpu else {})},
         ),
         run_config=RunConfig(
-            name=f"fit-{identity(task)[:16]}",
+            name=name,
             storage_path=str(storage.resolve()),
             failure_config=FailureConfig(max_failures=session.config.max_tries, controller_failure_limit=1),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
@@ -95,6 +99,20 @@ def identity(task: FitInput) -> str:
     return digest.hexdigest()
 
 
+def _checkpoint_name(iteration: int, epoch: int) -> str:
+    return f"iteration_{iteration + 1:02d}_epoch_{epoch:03d}"
+
+
+def _finished(task: FitInput, folder: Path) -> FitResult | None:
+    """What the last checkpoint of a whole fit holds: resuming from it leaves nothing to compute."""
+    last = folder / _checkpoint_name(len(task.interpolation) - 1, task.config.outer_epochs - 1) / _STATE_FILE
+    try:
+        state = torch.load(last, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, EOFError, RuntimeError):  # not there, or cut off while it was written
+        return None
+    return fit(task, resume_from=state)
+
+
 def _train_loop(config: dict[str, Any]) -> FitResult:
     torch.set_num_threads(config["threads"])
     context = ray.train.get_context()
@@ -103,7 +121,7 @@ def _train_loop(config: dict[str, Any]) -> FitResult:
     device = str(ray.train.torch.get_device())
 
     def report(metrics: Mapping[str, float], state: Callable[[], State]) -> None:
-        name = f"iteration_{metrics['iteration'] + 1:02.0f}_epoch_{metrics['epoch']:03.0f}"
+        name = _checkpoint_name(int(metrics["iteration"]), int(metrics["epoch"]))
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if rank == 0:
@@ -165,13 +183,3 @@ def _watching(monitor: Any, done: Callable[[Mapping[str, float]], None]) -> Iter
         thread.join(timeout=10.0)
         look()
         ray.kill(monitor)
-
-
-def _check_split(task: FitInput) -> None:
-    """Fail here, in one line, rather than in a worker after its start."""
-    from rambo_ray.objective import split_by_length
-
-    try:
-        split_by_length(task.offline.sizes)
-    except ValueError as error:
-        raise RunError(str(error)) from error

@@ -14,10 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
-from rambo_ray.cluster.fit import fit_on_cluster
+from rambo_ray.cluster.fit import _finished, fit_on_cluster
 from rambo_ray.cluster.session import Session
 from rambo_ray.config import UtilityModelConfig
-from rambo_ray.errors import RunError
 from rambo_ray.fitting import FitInput, FitResult, fit
 from rambo_ray.objective import Pairs
 from rambo_ray.utility_samples import offline_pairs
@@ -94,11 +93,8 @@ def test_a_killed_worker_is_replaced_and_the_same_command_continues(
     # The same command again finds the finished fit and computes nothing.
     shown: list[Mapping[str, float]] = []
     assert_same(fit_on_cluster(session, task, tmp_path, shown.append), expected)
-    assert shown == []
-
-
-def test_pairs_of_one_size_are_refused_before_a_worker_starts(session: Session, task: FitInput, tmp_path: Path) -> None:
-    same = replace(task, offline=task.offline.take(np.flatnonzero(task.offline.sizes == task.offline.sizes[0])))
-    with pytest.raises(RunError, match="bilevel fit needs shorter and longer"):
-        fit_on_cluster(session, same, tmp_path, lambda metrics: None)
-    assert list(tmp_path.iterdir()) == []
+    assert [dict(m) for m in shown] == [expected.history[-1]]
+    # A last checkpoint that was cut off is no finished fit: Ray Train's own record decides.
+    (last,) = tmp_path.glob("fit-*/iteration_02_epoch_003/state.pt")
+    last.write_bytes(last.read_bytes()[:1000])
+    assert _finished(task, last.parents[1]) is None

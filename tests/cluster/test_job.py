@@ -133,6 +133,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_selection(finished: Path, tmp_
         (["pretraining.k_1=40"], r"pretraining\.k_1=40: must be below k=40"),
         (["data.name=digit"], r"data\.name=.?digit.?: .*digits"),
         (["utility_model.features=imagenet", "utility_model.imagenet_weights=/none"], "features=classifier"),
+        (["utility_samples.num_pairs=1"], "the bilevel fit needs shorter and longer ones"),
         (["--confg", "x"], "--confg"),
     ],
 )
