@@ -6,6 +6,7 @@ Letters: N images of H x W x C, F features.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,14 @@ from rambo_ray import training
 from rambo_ray.classifiers import Classifier
 from rambo_ray.config import UtilityModelConfig
 from rambo_ray.errors import UserError
+from rambo_ray.utility_model import UtilityModel
 
 Features = Literal["pixels", "classifier", "imagenet"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WEIGHTS_FILE = "resnet18-f37072fd.pth"
+
+ENCODE_CHUNK = 512  # images; fixed, so that an encoding's bits do not depend on what it is computed with
 
 
 def choose(config: UtilityModelConfig, shape: tuple[int, int, int]) -> Features:
@@ -124,3 +128,35 @@ def extract(
     frozen = frozen.to(device)
     parts = [frozen(torch.from_numpy(pixels[i : i + chunk].copy()).to(device)) for i in range(0, len(pixels), chunk)]
     return torch.cat(parts).float().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What turns pixels into u_hat's inputs and, where u_hat is given, on into its encodings."""
+
+    kind: Features
+    recipe: training.Recipe
+    config: UtilityModelConfig
+    weights: str | None = None  # file of the frozen ResNet-18
+    model: UtilityModel | None = None
+
+    def encode(self, pixels: np.ndarray, classifier: training.Arrays, device: str = "cpu") -> np.ndarray:
+        """Inputs of u_hat, or encodings [N, D], float32, of pixels uint8 [N, H, W, C].
+
+        `classifier` is the base classifier, which "classifier" features are the embedding of.
+        """
+        trained = training.from_arrays(classifier, self.recipe, device).model if self.kind == "classifier" else None
+        frozen = None
+        if self.kind == "imagenet":
+            assert self.weights is not None
+            frozen = FrozenResNet(self.weights, self.config.imagenet_size)
+        model = None if self.model is None else self.model.to(device)
+        parts = []
+        for start in range(0, len(pixels), ENCODE_CHUNK):
+            chunk = pixels[start : start + ENCODE_CHUNK]
+            inputs = extract(chunk, self.kind, self.recipe, classifier=trained, frozen=frozen, device=device)
+            if model is not None:
+                with torch.no_grad():
+                    inputs = model.encode(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
+            parts.append(inputs)
+        return np.concatenate(parts)

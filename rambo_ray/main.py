@@ -22,14 +22,16 @@ from rambo_ray.stages import Stages
 from rambo_ray.utility_model import save
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are UserErrors, said by the job in one line."""
+
     def error(self, message: str) -> Any:
         raise UserError(f"{message}; see {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `jobs/run.py`."""
-    made = _Parser(
+    made = Parser(
         prog="run.py",
         description="Pick the pool images to send to the annotators (RAMBO, one-round active learning).",
         epilog="Every key of the configuration, its default and its meaning: run.py --keys",

@@ -53,9 +53,14 @@ class Output:
         Raises UserError where another run's results are, or nothing can be written; nothing is
         touched then.
         """
-        path = Path(folder).expanduser().resolve()
-        known = path / "config.yaml"
-        if known.is_file():
+        try:
+            path = Path(folder).expanduser().resolve()
+            known = path / "config.yaml"
+            holds_run, holds_anything = known.is_file(), path.is_dir() and any(path.iterdir())
+        except (OSError, RuntimeError) as error:  # RuntimeError: no such user's home, links in a circle
+            reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+            raise UserError(f"--output {folder}: {reason}; give a directory you can write to") from error
+        if holds_run:
             try:
                 earlier = settings.load(known)
             except UserError as error:
@@ -66,12 +71,12 @@ class Output:
                 if not key.startswith(_MAY_DIFFER) and key not in _MAY_DIFFER_TOO
             ]
             if keys:
-                flat = settings.flatten(earlier)
+                first, second = (_shown(settings.flatten(each)[keys[0]]) for each in (earlier, config))
                 raise UserError(
-                    f"--output {path}: holds a run with {keys[0]}={flat[keys[0]]}, this one has "
-                    f"{settings.flatten(config)[keys[0]]}; give another directory or the same value"
+                    f"--output {path}: holds a run with {keys[0]}={first}, this one has {second}; "
+                    "give another directory or the same value"
                 )
-        elif path.is_dir() and any(path.iterdir()):
+        elif holds_anything:
             raise UserError(f"--output {path}: not empty and not a run's directory; give another one")
         output = cls(path)
         try:
@@ -141,6 +146,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _shown(value: object) -> str:
+    """A value as it is typed in an override, in one line."""
+    return "null" if value is None else " ".join(str(value).split())
 
 
 def _version(name: str) -> str | None:

@@ -54,7 +54,7 @@ def margin_histogram(margins: np.ndarray, picked: np.ndarray, margin_pool: int) 
     margins = np.sort(margins[np.isfinite(margins)].astype(np.float64))
     if len(margins) == 0:
         return None
-    figure, axes = _figure("margin of f (difference of two probabilities)", "images (log scale)")
+    figure, axes = new_figure("margin of f (difference of two probabilities)", "images (log scale)")
     bins = np.linspace(0.0, max(float(margins[-1]), 1e-6), 51).tolist()
     axes.hist(margins, bins, color=PALE, label=f"pool, {len(margins):,}")
     axes.hist(picked[np.isfinite(picked)], bins, color=PICKED, label=f"picked, {len(picked):,}")
@@ -67,8 +67,8 @@ def margin_histogram(margins: np.ndarray, picked: np.ndarray, margin_pool: int) 
         threshold = float(margins[margin_pool - 1])
         name = f"M = {margin_pool:,} smallest"
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=name)
-    _legend(axes, 3)
-    return _png(figure)
+    legend(axes, 3)
+    return png(figure)
 
 
 def step_scores(scores: Sequence[np.ndarray]) -> bytes | None:
@@ -78,7 +78,7 @@ def step_scores(scores: Sequence[np.ndarray]) -> bytes | None:
     """
     if not any(len(of_step) for of_step in scores):
         return None
-    figure, axes = _figure("step j", "score by û (no unit)")
+    figure, axes = new_figure("step j", "score by û (no unit)")
     spread = 0.3 if len(scores) <= MOST_SPREAD_STEPS else 0.0
     most = max(2, MOST_DOTS // len(scores))
     places, drawn, taken = [], [], []
@@ -94,8 +94,8 @@ def step_scores(scores: Sequence[np.ndarray]) -> bytes | None:
     axes.plot(x, y, "o", color=PICKED, markersize=5.5 if spread else 3.0, mew=0, label="taken")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(-0.6, len(scores) - 0.4)
-    _legend(axes, 2)
-    return _png(figure)
+    legend(axes, 2)
+    return png(figure)
 
 
 def utility_by_size(samples: Sequence[UtilitySample], utility: Utility) -> bytes | None:
@@ -103,7 +103,7 @@ def utility_by_size(samples: Sequence[UtilitySample], utility: Utility) -> bytes
     retrained = [s for s in samples if s.kind == "retrained" and np.isfinite(s.utility)]
     if not retrained:
         return None
-    figure, axes = _figure("subset size (images)", UTILITY_LABELS[utility])
+    figure, axes = new_figure("subset size (images)", UTILITY_LABELS[utility])
     prefixes = sorted((s for s in retrained if is_prefix(s)), key=lambda s: s.iteration)
     held_out = [s for s in retrained if is_held_out(s)]
     pairs = [s for s in retrained if s.pair_id >= 0]
@@ -124,8 +124,8 @@ def utility_by_size(samples: Sequence[UtilitySample], utility: Utility) -> bytes
             text.set_path_effects([withStroke(linewidth=2.5, foreground=BACKGROUND)])
         axes.margins(y=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes, 3)
-    return _png(figure)
+    legend(axes, 3)
+    return png(figure)
 
 
 def transport_by_utility(samples: Sequence[UtilitySample], utility: Utility) -> bytes | None:
@@ -139,7 +139,7 @@ def transport_by_utility(samples: Sequence[UtilitySample], utility: Utility) -> 
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) == 0:
         return None
-    figure, axes = _figure(UTILITY_LABELS[utility], "OTDD to $S_{val}$ (½ squared units)")
+    figure, axes = new_figure(UTILITY_LABELS[utility], "OTDD to $S_{val}$ (½ squared units)")
     x, y, size = points.T
     dots = axes.scatter(x, y, c=size, cmap="cividis_r", s=11, alpha=0.8, linewidths=0)
     bar = figure.colorbar(dots, ax=axes, pad=0.02, aspect=30)
@@ -147,7 +147,7 @@ def transport_by_utility(samples: Sequence[UtilitySample], utility: Utility) -> 
     bar.ax.tick_params(labelsize=SMALL, colors=MUTED, length=0)
     bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     bar.outline.set_visible(False)  # type: ignore[operator]
-    return _png(figure)
+    return png(figure)
 
 
 def losses(history: Sequence[Mapping[str, float]]) -> bytes | None:
@@ -157,12 +157,12 @@ def losses(history: Sequence[Mapping[str, float]]) -> bytes | None:
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return None
-    figure, axes = _figure("outer epoch", "loss (no unit)")
+    figure, axes = new_figure("outer epoch", "loss (no unit)")
     _lines(axes, lines)
     if values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
     _mark_iterations(axes, history)
-    return _png(figure)
+    return png(figure)
 
 
 def ranking_accuracies(history: Sequence[Mapping[str, float]]) -> bytes | None:
@@ -173,13 +173,13 @@ def ranking_accuracies(history: Sequence[Mapping[str, float]]) -> bytes | None:
     }
     if not any(np.isfinite(line).any() for line in lines.values()):
         return None
-    figure, axes = _figure("outer epoch", "pairs in the right order (fraction)")
+    figure, axes = new_figure("outer epoch", "pairs in the right order (fraction)")
     _lines(axes, lines)
     low = min(0.4, *(float(np.nanmin(line)) for line in lines.values() if np.isfinite(line).any()))
     axes.set_ylim(low - 0.02, 1.02)
     axes.axhline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), label="chance")
     _mark_iterations(axes, history)
-    return _png(figure)
+    return png(figure)
 
 
 def held_out(scores: np.ndarray, utilities: np.ndarray, utility: Utility) -> bytes | None:
@@ -187,9 +187,9 @@ def held_out(scores: np.ndarray, utilities: np.ndarray, utility: Utility) -> byt
     known = np.isfinite(scores) & np.isfinite(utilities)
     if not known.any():
         return None
-    figure, axes = _figure("score by û (no unit)", UTILITY_LABELS[utility])
+    figure, axes = new_figure("score by û (no unit)", UTILITY_LABELS[utility])
     axes.plot(scores[known], utilities[known], "o", color=LEARNED, alpha=0.8, markersize=4.5, mew=0)
-    return _png(figure)
+    return png(figure)
 
 
 def is_prefix(sample: UtilitySample) -> bool:
@@ -209,10 +209,23 @@ def thinned(values: np.ndarray, most: int) -> np.ndarray:
     return values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
 
 
-def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained", facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
+def new_figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    """A figure of the report's size with one pair of axes."""
+    figure = blank(SIZE_INCHES)
     axes = figure.add_subplot()
+    dress(axes, x_label, y_label)
+    return figure, axes
+
+
+def blank(inches: tuple[float, float]) -> Figure:
+    """A figure without axes."""
+    figure = Figure(figsize=inches, dpi=DPI, layout="constrained", facecolor=BACKGROUND)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def dress(axes: Axes, x_label: str, y_label: str) -> None:
+    """The look of all plots: no box, pale rules, small muted letters."""
     axes.set_facecolor(BACKGROUND)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PALE)
@@ -222,7 +235,6 @@ def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     axes.set_axisbelow(True)
     axes.set_xlabel(x_label, fontsize=LETTERS, color=MUTED)
     axes.set_ylabel(y_label, fontsize=LETTERS, color=MUTED)
-    return figure, axes
 
 
 def _lines(axes: Axes, lines: Mapping[str, np.ndarray]) -> None:
@@ -239,7 +251,7 @@ def _mark_iterations(axes: Axes, history: Sequence[Mapping[str, float]]) -> None
     """A thin line where an iteration begins, and its name above the axes where there is room for names."""
     iterations = [int(row["iteration"]) for row in history]
     starts = [i for i, now in enumerate(iterations) if i == 0 or now != iterations[i - 1]]
-    _legend(axes, 3, above=14.0)
+    legend(axes, 3, above=14.0)
     for start in starts[1:] if len(starts) <= 60 else ():
         axes.axvline(start + 0.5, color=PALE, linewidth=0.8, zorder=0.5)
     for at in _sparse(len(starts)):
@@ -266,7 +278,7 @@ def _column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _legend(axes: Axes, columns: int, *, above: float = 2.0) -> None:
+def legend(axes: Axes, columns: int, *, above: float = 2.0) -> None:
     """The legend as one line above the axes, `above` points from them, where it can hide nothing."""
     axes.legend(
         loc="lower left",
@@ -284,7 +296,8 @@ def _legend(axes: Axes, columns: int, *, above: float = 2.0) -> None:
     )
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG; the same figure gives the same bytes."""
     file = io.BytesIO()
     # Without matplotlib's own note the file depends on nothing but the plot.
     figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})

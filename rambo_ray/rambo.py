@@ -26,6 +26,7 @@ from rambo_ray.retraining import LabeledArrays, Protocol
 from rambo_ray.sample_store import SampleStore
 from rambo_ray.stages import Stages
 from rambo_ray.training import Recipe
+from rambo_ray.utility_model import UtilityModel
 from rambo_ray.utility_samples import UtilitySample
 
 
@@ -40,6 +41,18 @@ class Plan:
     prefixes: list[UtilitySample]
     held_out: list[UtilitySample]
     interpolation: list[UtilitySample]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The samples of a plan with what was measured of them; retrained: how many this run trained itself."""
+
+    offline: list[UtilitySample]
+    prefixes: list[UtilitySample]
+    held_out: list[UtilitySample]
+    interpolation: list[UtilitySample]
+    usage: Usage
+    retrained: int
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,50 @@ def plan(config: Config, problem: Problem, device: str) -> Plan:
     )
 
 
+def measure(
+    session: Session, data: collect.Labeled, todo: Plan, store: SampleStore, stages: Stages
+) -> Measured:
+    """u(subset) and OTDD of the offline pairs, acc_i of S_0 ... S_tau_1, OTDD of what is interpolated later.
+
+    Lines 3, 6, 10 and 11. What `store` holds is not trained again; what it lacks is added to it.
+    """
+    parts = (todo.offline, todo.prefixes, todo.held_out, todo.interpolation)
+    known = len(store.measurements)
+    found, usage = collect.collect(
+        session, data, todo.protocol, store, [s for part in parts for s in part], stages.progress
+    )
+    remaining = iter(found)
+    offline, prefixes, held_out, interpolation = ([next(remaining) for _ in part] for part in parts)
+    return Measured(offline, prefixes, held_out, interpolation, usage, len(store.measurements) - known)
+
+
+def fit_input(config: Config, measured: Measured, images: np.ndarray) -> FitInput:
+    """What u_hat is fitted to (lines 3 and 8 to 14); `images` [k, ...] are u_hat's inputs of S_0."""
+    return FitInput(
+        images=images,
+        offline=_pairs(measured.offline),
+        prefixes=tuple(s.indices for s in measured.prefixes),
+        prefix_utilities=tuple(s.utility for s in measured.prefixes),
+        interpolation=tuple(
+            _pairs([s for s in measured.interpolation if s.iteration == i])
+            for i in range(len(measured.prefixes) - 1)
+        ),
+        config=config.utility_model,
+        seed=config.seed,
+    )
+
+
+def held_out_ranking(
+    model: UtilityModel, measured: Measured, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, evaluation.RankingQuality]:
+    """u_hat's scores and the true utilities of the held-out subsets, [G] each, and how well they agree."""
+    held_out = measured.held_out
+    scores = evaluation.set_scores(model, images, [s.indices for s in held_out]) if held_out else np.zeros(0)
+    utilities = np.array([s.utility for s in held_out])
+    quality = evaluation.ranking_quality(scores, utilities, held_out[0].size if held_out else 0)
+    return scores, utilities, quality
+
+
 def run(
     config: Config, problem: Problem, revealed: Revealed | None, session: Session, folder: Path, stages: Stages
 ) -> Outcome:
@@ -115,12 +172,9 @@ def run(
     data, pool = collect.Labeled.put(labeled, validation), ray.put(problem.pool.pixels)
     store = SampleStore(folder / "utility_samples", config.utility_samples.utility)
 
-    # Lines 3, 6, 10, 11: u(subset) and OTDD of the offline pairs, acc_i of S_0 ... S_tau_1.
+    # Lines 3, 6, 10, 11: what subsets are worth.
     stages.begin("utility samples")
-    wanted = [*todo.offline, *todo.prefixes, *todo.held_out, *todo.interpolation]
-    known = len(store.measurements)
-    measured, usage = collect.collect(session, data, todo.protocol, store, wanted, stages.progress)
-    offline, prefixes, held_out, interpolation = _cut(measured, todo)
+    measured = measure(session, data, todo, store, stages)
 
     # Line 16's f, trained on all of S_0: its margins are what the filter sorts by, once for all steps.
     stages.begin("base classifier")
@@ -132,25 +186,15 @@ def run(
         tasks.train_classifier(session, data.labeled, recipe, base_seed, sets), "the base classifier"
     )
     classifier = ray.put(before.arrays)
-    frozen = tasks.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights)
+    frozen = features.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights)
     labeled_pixels = ray.put(problem.labeled.pixels)
     images = tasks.encodings(session, labeled_pixels, np.arange(len(problem.labeled)), ray.put(frozen), classifier)
 
     # Lines 3 and 8 to 14: the offline fit, then tau_1 iterations of interpolation and bilevel fit.
     stages.begin("u_hat")
-    task = FitInput(
-        images=images,
-        offline=_pairs(offline),
-        prefixes=tuple(s.indices for s in prefixes),
-        prefix_utilities=tuple(s.utility for s in prefixes),
-        interpolation=tuple(
-            _pairs([s for s in interpolation if s.iteration == i]) for i in range(len(prefixes) - 1)
-        ),
-        config=config.utility_model,
-        seed=config.seed,
-    )
+    task = fit_input(config, measured, images)
     per_iteration = config.utility_model.outer_epochs
-    epochs = stages.progress(per_iteration * len(prefixes), None)
+    epochs = stages.progress(per_iteration * len(measured.prefixes), None)
     fitted = fit.fit_on_cluster(
         session,
         task,
@@ -170,7 +214,7 @@ def run(
     ranked = acquisition.smallest_margins(
         margins, acquisition.candidate_count(len(margins), ask.margin_pool, ask.budget)
     )
-    encoder = ray.put(tasks.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights, model))
+    encoder = ray.put(features.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights, model))
     encoded = tasks.encodings(session, pool, ranked, encoder, classifier)
     own = tasks.encodings(session, labeled_pixels, np.arange(len(problem.labeled)), encoder, classifier)
     selection = acquisition.acquire(
@@ -201,30 +245,21 @@ def run(
         )
     stages.end()
 
-    scores = evaluation.set_scores(model, images, [s.indices for s in held_out]) if held_out else np.zeros(0)
-    utilities = np.array([s.utility for s in held_out])
-    interpolated = _with_utilities(interpolation, fitted)
+    scores, utilities, ranking = held_out_ranking(model, measured, images)
+    interpolated = _with_utilities(measured.interpolation, fitted)
     store.write_interpolated(interpolated)
     return Outcome(
         selection=selection,
         margins=margins,
-        samples=[*offline, *prefixes, *held_out, *interpolated],
+        samples=[*measured.offline, *measured.prefixes, *measured.held_out, *interpolated],
         fit=fitted,
         before=before,
         after=after,
         held_out=(scores, utilities),
-        ranking=evaluation.ranking_quality(scores, utilities, held_out[0].size if held_out else 0),
-        usage=usage,
-        retrained=len(store.measurements) - known,
+        ranking=ranking,
+        usage=measured.usage,
+        retrained=measured.retrained,
     )
-
-
-def _cut(measured: list[UtilitySample], todo: Plan) -> tuple[list[UtilitySample], ...]:
-    parts, start = [], 0
-    for part in (todo.offline, todo.prefixes, todo.held_out, todo.interpolation):
-        parts.append(measured[start : start + len(part)])
-        start += len(part)
-    return tuple(parts)
 
 
 def _pairs(samples: list[UtilitySample]) -> Pairs:

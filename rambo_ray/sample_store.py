@@ -59,7 +59,7 @@ class SampleStore:
                 for row in rows:
                     self.measurements[row["sample_id"]] = _measurement(row)
                     self._rows.add((row["sample_id"], row["pair_id"], row["iteration"]))
-            except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())[:120]
                 raise RunError(f"{path}: not a file of utility samples ({reason}); delete it and run again") from error
 
@@ -86,10 +86,12 @@ class SampleStore:
         if not new:
             return None
         name = hashlib.sha256("".join(f"{s.sample_id}{s.pair_id}{s.iteration}" for s in new).encode()).hexdigest()
-        path = _write(self.folder / f"part-{name[:16]}.parquet", _table(new))
-        for row in _table(new).to_pylist():
-            self.measurements[row["sample_id"]] = _measurement(row)
-            self._rows.add((row["sample_id"], row["pair_id"], row["iteration"]))
+        table = _table(new)
+        # Read back before it is written: a sample without a measurement must not get into a file.
+        measurements = {row["sample_id"]: _measurement(row) for row in table.to_pylist()}
+        path = _write(self.folder / f"part-{name[:16]}.parquet", table)
+        self.measurements.update(measurements)
+        self._rows.update((s.sample_id, s.pair_id, s.iteration) for s in new)
         return path
 
     def write_interpolated(self, samples: Sequence[UtilitySample]) -> Path:

@@ -25,6 +25,8 @@ STAGES = {
     "bilevel_split": 9,
     "baseline": 10,
     "held_out": 11,
+    "search": 12,
+    "fold": 13,
 }
 
 

@@ -38,28 +38,33 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$|^[-+]?\.\d+([eE][-+]?\d+)?$"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would read as a number: a folder named 1e3."""
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; raises UserError where there is none."""
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$|^[-+]?\.\d+([eE][-+]?\d+)?$"),
+        list("-+0123456789."),
+    )
+
+
+def read_yaml(path: str | Path, option: str = "--config") -> dict[str, Any]:
+    """The mapping in a YAML file; raises UserError, which names the `option` it came by, where there is none."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"--config {path}: {reason}; give the path of a YAML file") from error
+        raise UserError(f"{option} {path}: {reason}; give the path of a YAML file") from error
     try:
         content = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
+        raise UserError(f"{option} {path}: not valid YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"--config {path}: holds a {type(content).__name__}; write 'section:' and its keys below")
+        raise UserError(f"{option} {path}: holds a {type(content).__name__}; write 'section:' and its keys below")
     return content
 
 
@@ -77,13 +82,13 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
             raise UserError(f"{override!r}: not an override; write section.key=value, such as acquisition.budget=500")
         try:
             value = yaml.load(text, _Loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"{override!r}: the value is not valid YAML; quote it") from error
         section, dot, name = key.partition(".")
         if dot:
             inner = result.setdefault(section, {})
             if not isinstance(inner, dict):
-                raise UserError(f"{key}: unknown key; {nearest(key, dotted_keys())}")
+                raise UserError(f"{' '.join(key.split())}: unknown key; {nearest(key, dotted_keys())}")
             inner[name] = value
         else:
             result[section] = value
@@ -109,7 +114,7 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
 
 def dump(config: Config) -> str:
     """The whole configuration as YAML that `load` reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

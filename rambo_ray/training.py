@@ -40,6 +40,7 @@ CHUNK = 50
 
 Precision = Literal["float32", "bfloat16"]
 Device = str | torch.device
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,7 @@ def margins(logits: np.ndarray) -> np.ndarray:
     return (p[:, -1] - p[:, -2]).astype(np.float32)
 
 
-def to_arrays(trained: Trained) -> dict[str, np.ndarray]:
+def to_arrays(trained: Trained) -> Arrays:
     """A trained classifier as numpy arrays, copies that any process can take; see `from_arrays`."""
     state = trained.model.state_dict()
     arrays = {f"model.{key}": np.array(value.cpu().numpy(), order="C") for key, value in state.items()}
@@ -303,7 +304,7 @@ def to_arrays(trained: Trained) -> dict[str, np.ndarray]:
     return arrays
 
 
-def from_arrays(arrays: dict[str, np.ndarray], recipe: Recipe, device: Device = "cpu") -> Trained:
+def from_arrays(arrays: Arrays, recipe: Recipe, device: Device = "cpu") -> Trained:
     """The trained classifier that `to_arrays` took apart; the arrays are copied."""
     device = torch.device(device)
     with _seeded(0, device):

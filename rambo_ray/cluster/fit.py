@@ -88,6 +88,33 @@ def fit_on_cluster(
     return result.return_value
 
 
+def fit_here(
+    task: FitInput, storage: Path, done: Callable[[Mapping[str, float]], None], device: str = "cpu"
+) -> FitResult:
+    """`fitting.fit` in this process, with the bits of `fit_on_cluster`; a finished fit in `storage` is read back."""
+    folder = storage / f"fit-{identity(task)[:16]}"
+    finished = _finished(task, folder)
+    if finished is not None:
+        for metrics in finished.history:
+            done(metrics)
+        return finished
+    last: list[State] = []
+    position = (len(task.interpolation) - 1, task.config.outer_epochs - 1)
+
+    def report(metrics: Mapping[str, float], state: Callable[[], State]) -> None:
+        if (metrics["iteration"], metrics["epoch"]) == position:
+            last.append(state())
+        done(metrics)
+
+    result = fit(task, report=report, device=device)
+    path = folder / _checkpoint_name(*position) / _STATE_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    torch.save(last[0], temporary)
+    os.replace(temporary, path)
+    return result
+
+
 def identity(task: FitInput) -> str:
     """Hash of all that a fit depends on, hexadecimal."""
     digest = hashlib.sha256(json.dumps([task.config.model_dump(), task.seed, task.prefixes]).encode())

@@ -19,7 +19,6 @@ from ray.exceptions import RayError
 
 from rambo_ray import acquisition, features, training
 from rambo_ray.cluster.session import Session, cause_of
-from rambo_ray.config import UtilityModelConfig
 from rambo_ray.errors import RunError
 from rambo_ray.retraining import LabeledArrays
 from rambo_ray.utility_model import UtilityModel
@@ -28,7 +27,7 @@ POOL_CHUNK = 4096  # images per task
 SCORE_CHUNK = 16  # candidate batches per task
 IN_FLIGHT_PER_WORKER = 2
 
-Arrays = dict[str, np.ndarray]
+Arrays = training.Arrays
 
 
 @dataclass(frozen=True)
@@ -113,17 +112,6 @@ def _margins(
     return training.margins(logits)
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """What turns pixels into u_hat's encodings: features, then (where u_hat is given) its extractor."""
-
-    kind: features.Features
-    recipe: training.Recipe
-    config: UtilityModelConfig
-    weights: str | None = None  # file of the frozen ResNet-18
-    model: UtilityModel | None = None
-
-
 def encodings(
     session: Session,
     pixels: ray.ObjectRef,
@@ -138,7 +126,7 @@ def encodings(
         session,
         [
             partial(task.remote, pixels, positions[part], encoder, classifier, session.device, session.cpus)
-            for part in acquisition.in_chunks(len(positions), 512)
+            for part in acquisition.in_chunks(len(positions), features.ENCODE_CHUNK)
         ],
         "features of the images",
         lambda encoded: done(len(encoded)),
@@ -147,24 +135,10 @@ def encodings(
 
 
 def _encode(
-    pixels: np.ndarray, positions: np.ndarray, encoder: Encoder, arrays: Arrays, device: str, threads: int
+    pixels: np.ndarray, positions: np.ndarray, encoder: features.Encoder, arrays: Arrays, device: str, threads: int
 ) -> np.ndarray:
     torch.set_num_threads(threads)
-    classifier = None
-    if encoder.kind == "classifier":
-        classifier = training.from_arrays(arrays, encoder.recipe, device).model
-    frozen = None
-    if encoder.kind == "imagenet":
-        assert encoder.weights is not None
-        frozen = features.FrozenResNet(encoder.weights, encoder.config.imagenet_size)
-    inputs = features.extract(
-        pixels[positions], encoder.kind, encoder.recipe, classifier=classifier, frozen=frozen, device=device
-    )
-    if encoder.model is None:
-        return inputs
-    model = encoder.model.to(device)
-    with torch.no_grad():
-        return model.encode(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
+    return encoder.encode(pixels[positions], arrays, device)
 
 
 def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> acquisition.Scorer:

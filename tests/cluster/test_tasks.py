@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from rambo_ray import acquisition, training
+from rambo_ray import acquisition, features, training
 from rambo_ray.cluster import tasks
 from rambo_ray.cluster.session import Session
 from rambo_ray.config import UtilityModelConfig
@@ -46,7 +46,7 @@ def test_margins_and_encodings_are_those_of_one_process(
     assert sum(counted) == len(pool)
 
     some = np.array([7, 3, 200, 11])
-    encoder = tasks.Encoder("classifier", recipe, UtilityModelConfig())
+    encoder = features.Encoder("classifier", recipe, UtilityModelConfig())
     encoded = tasks.encodings(narrowed, ray.put(pool), some, ray.put(encoder), ray.put(trained.arrays))
     assert np.array_equal(encoded, embeddings[some])
 

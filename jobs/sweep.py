@@ -1,0 +1,8 @@
+"""A sweep: python jobs/sweep.py --config FILE --space tune_configs/lambda_ot.yaml --output DIR [section.key=value]"""
+
+import sys
+
+from rambo_ray.sweep_main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,299 @@
+"""The trials of a sweep under Ray Tune.
+
+A trial is one point of the space with one seed. Its numbers are kept in a file named by the hash
+of all they depend on, so that an interrupted sweep, or a larger one, computes only what is missing;
+Tune's own directory is where its logs (TensorBoard, CSV, JSON) are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.search import Repeater, Searcher
+from ray.tune.search.repeater import TRIAL_INDEX
+
+from rambo_ray import search_space, settings
+from rambo_ray.cluster.fit import fit_here, fit_on_cluster
+from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.config import Config
+from rambo_ray.errors import UserError
+from rambo_ray.fitting import FitInput, FitResult
+from rambo_ray.progress import Progress
+from rambo_ray.search_space import Dimension, Space
+from rambo_ray.simulation import Scale, fold_config
+from rambo_ray.stages import Stages
+from rambo_ray.sweep_results import TrialRow
+from rambo_ray.trial import Epoch, Fit, Ground, Score, evaluate, objective
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all trials of a sweep have in common, as plain data that travels to them.
+
+    k: images in S_0 of `base`. grounds: references by `ground_key`. fingerprints: of each seed's
+    data, by seed. folder: the sweep's output directory, which every node must reach.
+    """
+
+    base: Config
+    space: Space
+    k: int
+    scale: Scale
+    grounds: Mapping[str, ray.ObjectRef]
+    fingerprints: Mapping[int, str]
+    folder: str
+    oracle: bool
+
+    def configs(self, values: Values, seed: int) -> tuple[Config, list[Config]]:
+        """A point's configuration, and those of its folds."""
+        config = search_space.configure(self.base, values, seed)
+        folds = self.space.simulation.folds if self.space.objective.simulated > 0 else 0
+        return config, [fold_config(config, self.k, self.scale) for _ in range(folds)]
+
+    def trial_id(self, values: Values, seed: int) -> str:
+        """Hash of everything that a trial's numbers depend on, 32 hexadecimal digits."""
+        config, folds = self.configs(values, seed)
+        content = [
+            [_relevant(c) for c in (config, *folds)],
+            self.fingerprints[seed],
+            self.oracle,
+            len(folds) and (self.scale.labeled, self.k),
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def ground_key(config: Config, fold: int = -1) -> str:
+    """Which ground a configuration is played on: all that the utility samples and f depend on. -1: no fold."""
+    kept = {k: v for k, v in settings.flatten(config).items() if k == "seed" or search_space.needs_retraining(k)}
+    return json.dumps([fold, kept], sort_keys=True)
+
+
+def concurrency(session: Session, space: Space) -> int:
+    """How many trials run at once; raises UserError where not even one fits.
+
+    A trial holds its own CPUs and, with fit_workers >= 1, those of the trainer it starts. Tune does
+    not know of the latter: with one trial too many, all would wait for one another for ever.
+    """
+    each = session.cpus * (1 + space.fit_workers)
+    fit = int(session.total_cpus // each) if space.fit_workers else session.num_workers
+    if fit < 1:
+        raise UserError(
+            f"--space fit_workers={space.fit_workers}: a trial needs {each} CPUs, itself and its workers, but the "
+            f"cluster has {session.total_cpus:g}; lower fit_workers, or set it to 0 to fit inside the trial"
+        )
+    return min(fit, space.max_concurrent or fit)
+
+
+def run(
+    session: Session, study: Study, points: Sequence[Values], seeds: Sequence[int], stages: Stages
+) -> list[TrialRow]:
+    """Run all trials; one row per point and seed, in the order of the points. Failed ones have their reason."""
+    space = study.space
+    at_once = concurrency(session, space)
+    optuna = space.search.method == "optuna"
+    total = (space.search.samples or 0) * len(seeds) if optuna else len(points) * len(seeds)
+    shown = stages.progress(total)
+    trainable = tune.with_resources(
+        tune.with_parameters(_trial, study=study, session=session, seeds=tuple(seeds)),
+        {"CPU": session.cpus, **({"GPU": session.gpus} if session.gpus else {})},
+    )
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    logs = Path(study.folder) / "tune"
+    tuner = tune.Tuner(
+        trainable,
+        param_space=None if optuna else {"cell": tune.grid_search(_cells(points, seeds))},
+        tune_config=tune.TuneConfig(
+            num_samples=total if optuna else 1,
+            max_concurrent_trials=at_once,
+            search_alg=_optuna(space, study.base, points, len(seeds)) if optuna else None,
+            scheduler=_scheduler(space),
+        ),
+        run_config=tune.RunConfig(
+            name=time.strftime("%Y%m%d-%H%M%S"),
+            storage_path=str(logs),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=session.config.max_tries - 1),
+            callbacks=[_Shown(shown), *_mlflow(study)],
+        ),
+    )
+    results = tuner.fit()
+    shown.close()
+    if not optuna:
+        ordered = list(points)
+    else:
+        ordered = []
+        for result in results:
+            values = _values(result.config or {})
+            if values not in ordered:
+                ordered.append(values)
+    rows = {}
+    for result in results:
+        row = _row(result, ordered, seeds)
+        rows[(row.point, row.seed)] = row
+    return [rows[key] for key in sorted(rows)]
+
+
+def _cells(points: Sequence[Values], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    return [{"values": dict(values), "seed": seed} for values in points for seed in seeds]
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's point: given as a cell, or suggested key by key."""
+    if "cell" in config:
+        return dict(config["cell"]["values"])
+    return {key: value for key, value in config.items() if key != TRIAL_INDEX}
+
+
+def _seed(config: Mapping[str, Any], seeds: Sequence[int]) -> int:
+    return int(config["cell"]["seed"]) if "cell" in config else seeds[config.get(TRIAL_INDEX, 0)]
+
+
+def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Sequence[int]) -> None:
+    torch.set_num_threads(session.cpus)
+    values, seed = _values(config), _seed(config, seeds)
+    kept = Path(study.folder) / "trials" / f"{study.trial_id(values, seed)}.json"
+    if kept.is_file():
+        tune.report(_numbers(Score(**json.loads(kept.read_text())), study))
+        return
+    point, fold_configs = study.configs(values, seed)
+    ground: Ground = ray.get(study.grounds[ground_key(point)])
+    folds = [(c, ray.get(study.grounds[ground_key(c, i)])) for i, c in enumerate(fold_configs)]
+    score = evaluate(
+        point, ground, folds, _fit(session, study), oracle=study.oracle, device=session.device, report=tune.report
+    )
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    temporary = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(asdict(score)))
+    os.replace(temporary, kept)
+    tune.report(_numbers(score, study))
+
+
+def _numbers(score: Score, study: Study) -> dict[str, float]:
+    """What a finished trial reports: `objective` is there only then; `ranking` is what schedulers look at."""
+    weights = study.space.objective
+    return {
+        **asdict(score),
+        "objective": objective(score, weights.simulated, weights.ranking, study.oracle),
+        "epoch": score.epochs,
+        "ranking": score.ranking_accuracy,
+    }
+
+
+def _fit(session: Session, study: Study) -> Fit:
+    storage = Path(study.folder) / "fits"
+    workers = study.space.fit_workers
+    if workers == 0:
+
+        def here(task: FitInput, epoch: Epoch) -> FitResult:
+            return fit_here(task, storage, epoch, session.device)
+
+        return here
+    config = session.config.model_copy(update={"fit_workers": workers})
+    wide = replace(session, config=config)
+
+    def trained(task: FitInput, epoch: Epoch) -> FitResult:
+        return fit_on_cluster(wide, task, storage, epoch)
+
+    return trained
+
+
+def _relevant(config: Config) -> dict[str, Any]:
+    """The keys that can change a result."""
+    without = ("cluster.", "output.", "data.root", "data.download")
+    return {key: value for key, value in settings.flatten(config).items() if not key.startswith(without)}
+
+
+def _scheduler(space: Space) -> TrialScheduler:
+    """Looks at u_hat's ranking of D_val after each outer epoch; the end of a trial is never cut off."""
+    ask = space.scheduler
+    looks_at: dict[str, Any] = {"time_attr": "epoch", "metric": "ranking", "mode": "max", "grace_period": ask.grace}
+    if ask.name == "asha":
+        return ASHAScheduler(**looks_at, reduction_factor=ask.reduction, max_t=10**6)
+    if ask.name == "median":
+        return MedianStoppingRule(**looks_at)
+    return FIFOScheduler()
+
+
+def _optuna(space: Space, base: Config, first: Sequence[Values], repeats: int) -> Searcher:
+    """Optuna's TPE over the space, each suggestion tried with every seed; it sees the mean objective."""
+    from ray.tune.search.optuna import OptunaSearch
+
+    search = OptunaSearch(
+        space={key: _domain(dimension) for key, dimension in space.keys.items()},
+        metric="objective",
+        mode="max",
+        points_to_evaluate=[dict(values) for values in first] or None,
+        seed=base.seed,
+    )
+    return Repeater(search, repeat=repeats, set_index=True)
+
+
+def _domain(dimension: Dimension) -> Any:
+    """A drawn dimension as Optuna's distribution."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if dimension.choice is not None:
+        return CategoricalDistribution(dimension.choice)
+    low, high = dimension.extremes()
+    if dimension.randint is not None:
+        return IntDistribution(low, high, step=int(dimension.step or 1))
+    if dimension.loguniform is not None:
+        return FloatDistribution(low, high, log=True)
+    return FloatDistribution(low, high, step=dimension.step)
+
+
+def _row(result: tune.Result, points: Sequence[Values], seeds: Sequence[int]) -> TrialRow:
+    config, metrics = result.config or {}, result.metrics or {}
+    values = _values(config)
+    nan = float("nan")
+    finished = "objective" in metrics
+    status = "finished" if finished else "failed" if result.error is not None else "stopped"
+    names = ("simulated_accuracy", "simulated_gain", "ranking_accuracy", "kendall_tau")
+    oracle = ("oracle_accuracy", "oracle_test_accuracy")
+    return TrialRow(
+        point=list(points).index(values),
+        values=values,
+        seed=_seed(config, seeds),
+        status=status,  # type: ignore[arg-type]
+        objective=metrics.get("objective", nan),
+        **{name: metrics.get(name, nan) for name in (*names, *oracle)},
+        epochs=int(metrics.get("epoch", 0)),
+        seconds=float(metrics.get("time_total_s", nan)),
+        error="" if finished or result.error is None else cause_of(result.error),
+    )
+
+
+class _Shown(tune.Callback):
+    """Counts ended trials on the stage's progress display."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.shown = shown
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.shown.advance()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.shown.advance()
+
+
+def _mlflow(study: Study) -> list[tune.Callback]:
+    """MLflow's logger, where MLflow is installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        return []
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    where = (Path(study.folder) / "mlruns").as_uri()
+    return [MLflowLoggerCallback(tracking_uri=where, experiment_name="rambo_ray sweep")]
