@@ -27,6 +27,7 @@ from rambo_ray.plots import (
     SMALL,
     blank,
     dress,
+    legend,
     new_figure,
     png,
 )
@@ -108,7 +109,7 @@ def by_key(rows: Sequence[TrialRow], summary: Summary, key: str, metrics: Sequen
             )  # fmt: skip
     _ticks(panels[-1], on)
     panels[-1].set_xlabel(key, fontsize=LETTERS, color=MUTED)
-    panels[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=SMALL, labelcolor=MUTED)
+    legend(panels[0], 3)
     return png(figure)
 
 
@@ -121,7 +122,7 @@ def _means(panel: Axes, done: Sequence[TrialRow], key: str, metric: str, on: Axi
     errors = [float(np.std(groups[v], ddof=1) / math.sqrt(len(groups[v]))) if len(groups[v]) > 1 else 0 for v in order]
     panel.errorbar(
         [on.places[v] for v in order], means, yerr=errors, color=LEARNED, linewidth=1.6, capsize=3, marker="o",
-        markersize=4, label="mean ± standard error" + (" over seeds and other keys" if several else " over seeds"),
+        markersize=4, label="mean ± s.e." + (" over seeds, other keys" if several else " over seeds"),
     )  # fmt: skip
 
 

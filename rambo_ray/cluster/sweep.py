@@ -39,6 +39,9 @@ from rambo_ray.trial import Epoch, Fit, Ground, Score, evaluate, objective
 
 Values = Mapping[str, Any]
 
+# Trials stay in the job's working directory, and Tune's own tables out of its log.
+_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_AIR_NEW_OUTPUT": "0"}
+
 
 @dataclass(frozen=True)
 class Study:
@@ -110,7 +113,8 @@ def run(
         tune.with_parameters(_trial, study=study, session=session, seeds=tuple(seeds)),
         {"CPU": session.cpus, **({"GPU": session.gpus} if session.gpus else {})},
     )
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     logs = Path(study.folder) / "tune"
     tuner = tune.Tuner(
         trainable,
