@@ -161,7 +161,8 @@ def _requests(
                     f"--oracle: data.name={config.data.name} has no labels of the pool; leave --oracle out"
                 )
             rambo.plan(config, problem, "cpu")
-            requests.setdefault(ground_key(config), Request(config, problem, revealed if oracle else None))
+            name = f"seed {seed}: S_0"
+            requests.setdefault(ground_key(config), Request(name, config, problem, revealed if oracle else None))
             if space.objective.simulated == 0:
                 continue
             small = simulation.fold_config(config, k, scale)
@@ -169,7 +170,8 @@ def _requests(
                 if ground_key(small, index) not in requests:
                     part, answers = simulation.fold(at_hand, index, ask.folds, small.data.num_labeled, seed)
                     rambo.plan(small, part, "cpu")
-                    requests[ground_key(small, index)] = Request(small, part, answers)
+                    name = f"seed {seed}: fold {index} of S_0"
+                    requests[ground_key(small, index)] = Request(name, small, part, answers)
     return requests, fingerprints, k, scale
 
 

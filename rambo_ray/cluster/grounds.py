@@ -28,6 +28,7 @@ from rambo_ray.trial import Ground
 class Request:
     """A ground to be made. answers: None where no acquisition will be played through on it."""
 
+    name: str
     config: Config
     problem: Problem
     answers: Revealed | None
@@ -42,8 +43,8 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     stages.begin("utility samples")
     data = [_put(request.problem) for request in requests]
     measured = []
-    for number, (todo, parts) in enumerate(zip(plans, data, strict=True)):
-        stages.say(f"ground {number + 1} of {len(requests)}: S_0 of {todo.prefixes[-1].size} images")
+    for number, (request, todo, parts) in enumerate(zip(requests, plans, data, strict=True)):
+        stages.say(f"{request.name}, {todo.prefixes[-1].size} labelled images ({number + 1} of {len(requests)})")
         measured.append(rambo.measure(session, parts, todo, store, stages))
     stages.begin("base classifiers")
     started = []
