@@ -39,8 +39,13 @@ from rambo_ray.trial import Epoch, Fit, Ground, Score, evaluate, objective
 
 Values = Mapping[str, Any]
 
-# Trials stay in the job's working directory, and Tune's own tables out of its log.
-_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_AIR_NEW_OUTPUT": "0"}
+# Trials stay in the job's working directory, Tune's own tables out of its log; reports of outer
+# epochs have no objective yet, which Tune would take for a mistake.
+_ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -234,8 +239,10 @@ def _scheduler(space: Space) -> TrialScheduler:
 
 def _optuna(space: Space, base: Config, first: Sequence[Values], repeats: int) -> Searcher:
     """Optuna's TPE over the space, each suggestion tried with every seed; it sees the mean objective."""
+    import optuna
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = OptunaSearch(
         space={key: _domain(dimension) for key, dimension in space.keys.items()},
         metric="objective",
@@ -286,6 +293,9 @@ class _Shown(tune.Callback):
 
     def __init__(self, shown: Progress) -> None:
         self.shown = shown
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves its callbacks with the experiment; a display of this process cannot be
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.shown.advance()
