@@ -63,6 +63,7 @@ def work_through(
     """
     waiting = deque(range(len(pieces)))
     tries = [0] * len(pieces)
+    suspects: set[int] = set()  # in flight when a worker died with several: they go on alone
     workers: list[_Worker] = []
     running: dict[Any, tuple[_Worker, int]] = {}
     failed_starts = 0
@@ -87,6 +88,8 @@ def work_through(
         while waiting or running:
             for worker in workers:
                 while worker.answered and waiting and len(worker.pieces) < IN_FLIGHT:
+                    if worker.pieces and not suspects.isdisjoint([waiting[0], *worker.pieces]):
+                        break
                     piece = waiting.popleft()
                     worker.pieces.append(piece)
                     running[worker.handle.work.remote(pieces[piece])] = (worker, piece)
@@ -112,14 +115,17 @@ def work_through(
                 try:
                     result, seconds = ray.get(ref)
                 except RayActorError as error:
-                    first = worker.pieces[0]  # the one it was at; those behind it are not to blame
-                    tries[first] += 1
                     on_retry()
-                    if tries[first] >= max_tries:
-                        raise RunError(
-                            f"{name(pieces[first])}: its worker died {max_tries} times ({cause_of(error)}); free "
-                            "memory or raise cluster.max_tries, then run the same command again"
-                        ) from error
+                    # With several in flight nobody knows which it was at: a result can be lost on its way.
+                    if len(worker.pieces) > 1:
+                        suspects.update(worker.pieces)
+                    else:
+                        tries[piece] += 1
+                        if tries[piece] >= max_tries:
+                            raise RunError(
+                                f"{name(pieces[piece])}: its worker died {max_tries} times ({cause_of(error)}); free "
+                                "memory or raise cluster.max_tries, then run the same command again"
+                            ) from error
                     dismiss(worker)
                     continue
                 except RayError as error:

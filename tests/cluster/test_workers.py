@@ -80,6 +80,13 @@ def test_a_piece_that_always_kills_is_given_up_by_name(session: Session) -> None
     assert "\n" not in str(error.value)
 
 
+def test_a_piece_beside_one_that_kills_is_not_blamed(session: Session) -> None:
+    # Piece 4 is done when 5 kills the worker that had both; whether its result arrives is chance.
+    for _ in range(3):
+        with pytest.raises(RunError, match="piece 5"):
+            run([4, 5], deadly=(5,), count=1)
+
+
 def test_an_exception_of_the_work_itself_is_not_tried_again(session: Session) -> None:
     with pytest.raises(RunError, match=r"^piece -1: ValueError: -1 is negative$"):
         run([1, -1, 2])
