@@ -47,11 +47,11 @@ class Output:
     folder: Path
 
     @classmethod
-    def claim(cls, folder: str | os.PathLike[str], config: Config) -> Output:
-        """The directory for this run, made if need be, with its config.yaml.
+    def claim(cls, folder: str | os.PathLike[str], config: Config, space: str | None = None) -> Output:
+        """The directory for this run, made if need be, with its config.yaml; for a sweep also its space.yaml.
 
-        Raises UserError where another run's results are, or nothing can be written; nothing is
-        touched then.
+        Raises UserError where another run's or sweep's results are, or nothing can be written;
+        nothing is touched then.
         """
         try:
             path = Path(folder).expanduser().resolve()
@@ -61,6 +61,9 @@ class Output:
             reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
             raise UserError(f"--output {folder}: {reason}; give a directory you can write to") from error
         if holds_run:
+            if (path / "space.yaml").is_file() != (space is not None):
+                held, wanted = ("sweep", "run") if space is None else ("run", "sweep")
+                raise UserError(f"--output {path}: holds a {held}, not a {wanted}; give another directory")
             try:
                 earlier = settings.load(known)
             except UserError as error:
@@ -81,6 +84,8 @@ class Output:
         output = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            if space is not None:
+                output.write_text("space.yaml", space)
             output.write_text("config.yaml", settings.dump(config))
         except OSError as error:
             raise UserError(f"--output {path}: {error.strerror}; give a directory you can write to") from error

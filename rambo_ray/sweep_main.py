@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -88,7 +87,7 @@ def execute(
     stages.say(f"Sweep of {', '.join(space.keys)} on {base.data.name}: {count} x {len(seeds)} seeds; k={k}")
     if oracle:
         stages.say(ORACLE)
-    output = Output.claim(folder, base)
+    output = Output.claim(folder, base, space_file.read_text(encoding="utf-8"))
     cluster = base.cluster.model_copy(update={"dashboard": base.cluster.dashboard or space.fit_workers > 0})
     with connect(cluster) as session:
         sweep.concurrency(session, space)
@@ -111,7 +110,6 @@ def execute(
     keys = list(space.keys)
     summary = sweep_results.summarise(rows, keys)
     sweep_results.write_tables(rows, keys, output.folder, oracle)
-    shutil.copyfile(space_file, output.folder / "space.yaml")
     if summary.best is not None:
         output.write_text("best.yaml", _best(base, summary, oracle))
     plots = sweep_report.pictures(rows, summary, keys)

@@ -175,6 +175,21 @@ class TestClaim:
         assert list(contents(tmp_path)) == ["file"]
 
 
+class TestRunsAndSweeps:
+    def test_keep_to_directories_of_their_own(self, tmp_path: Path) -> None:
+        config = settings.load(None)
+        Output.claim(tmp_path / "sweep", config, "keys: 1")
+        assert (tmp_path / "sweep" / "space.yaml").read_text() == "keys: 1"
+        with pytest.raises(UserError, match="holds a sweep, not a run"):
+            Output.claim(tmp_path / "sweep", config)
+        Output.claim(tmp_path / "run", config)
+        with pytest.raises(UserError, match="holds a run, not a sweep"):
+            Output.claim(tmp_path / "run", config, "keys: 1")
+        assert not (tmp_path / "run" / "space.yaml").exists()
+        Output.claim(tmp_path / "sweep", config, "keys: 2")
+        assert (tmp_path / "sweep" / "space.yaml").read_text() == "keys: 2"
+
+
 class TestWriting:
     def test_text_is_replaced_whole_and_nothing_stays_beside_it(self, tmp_path: Path) -> None:
         output = Output(tmp_path)

@@ -28,7 +28,7 @@ from rambo_ray.trial import Ground
 from .problems import SMOKE, digits, smoke
 
 ROOT = Path(__file__).parents[2]
-SIMULATION = {"folds": 2, "visible": 0.6, "budget": 0.5}
+SIMULATION = {"folds": 1, "visible": 0.6, "budget": 0.5}
 
 
 def written(folder: Path, **content: object) -> str:
@@ -127,9 +127,13 @@ def test_optuna_with_asha_and_a_failing_trial(
     session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # A learning rate that makes the fit diverge fails its trials; the others go on, and the table says so.
-    keys = {"utility_model.inner_learning_rate": {"choice": [1e-3, 1e30]}}
     space = written(
-        tmp_path, keys=keys, seeds=1, search={"method": "optuna", "samples": 4}, scheduler={"name": "asha", "grace": 2}
+        tmp_path,
+        keys={"utility_model.inner_learning_rate": {"choice": [1e-3, 1e30]}},
+        seeds=1,
+        search={"method": "optuna", "samples": 4},
+        scheduler={"name": "asha", "grace": 2},
+        objective={"simulated": 0, "ranking": 1},
     )
     code = swept(tmp_path / "run", space, "cluster.max_tries=1")
     rows = pq.read_table(tmp_path / "run" / "sweep.parquet").to_pylist()
