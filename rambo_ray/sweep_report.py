@@ -69,7 +69,7 @@ def render(
         sentence=summary.sentence,
         names=list(names.values()),
         table=table,
-        plots=[(name.replace("_", " "), gallery.data_uri(png, "png")) for name, png in plots.items()],
+        plots=[(_title(name), gallery.data_uri(png, "png")) for name, png in plots.items()],
         failed=failed,
         how=how,
         configuration=configuration,
@@ -82,3 +82,7 @@ def _difference(d: sweep_results.Difference) -> str:
     if math.isfinite(d.low):
         text += f" [{d.low:+.4f}, {d.high:+.4f}]"
     return f"{text}, ahead in {d.wins} of {d.seeds}"
+
+
+def _title(name: str) -> str:
+    return f"Along {name.removeprefix('by_')}" if name.startswith("by_") else name.replace("_", " ").capitalize()

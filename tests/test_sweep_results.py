@@ -60,12 +60,19 @@ class TestSummarise:
             assert (d.mean, d.low, d.high) == pytest.approx((expected,) * 3)
         assert "all exceed the noise" in summary.sentence
 
-    def test_the_interval_is_that_of_all_resamples(self) -> None:
+    def test_the_interval_is_students(self) -> None:
         (difference,) = summarise(NOISY, [KEY]).differences
-        paired = [0.2, -0.15]
-        means = sorted(np.mean(drawn) for drawn in itertools.product(paired, repeat=2))
-        assert (difference.low, difference.high) == pytest.approx((means[0], means[-1]))
+        # Differences 0.2 and -0.15: mean 0.025, standard error 0.175, and t = 12.706 with one degree of freedom.
+        assert difference.mean == pytest.approx(0.025)
+        assert difference.high - 0.025 == pytest.approx(0.025 - difference.low)
+        assert difference.high - 0.025 == pytest.approx(12.7062 * 0.175, rel=1e-5)
         assert not difference.clear
+
+    def test_three_seeds_that_agree_in_sign_are_not_enough(self) -> None:
+        leads = (0.0065, 0.0266, 0.0272)
+        rows = [row(0, s, 0.5) for s in range(3)] + [row(1, s, 0.5 + lead) for s, lead in enumerate(leads)]
+        (difference,) = summarise(rows, [KEY]).differences
+        assert difference.wins == 3 and difference.low < 0 and not difference.clear
 
     def test_noise_is_called_noise(self) -> None:
         assert "do not exceed the noise" in summarise(NOISY, [KEY]).sentence
