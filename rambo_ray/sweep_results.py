@@ -143,13 +143,13 @@ def _sentence(
     within = [d for d in differences if not d.clear]
     others = "the other point" if len(differences) == 1 else f"the {len(differences)} other points"
     if not within:
-        text = f"{head}; its paired differences from {others} all exceed the noise over seeds (95 % t intervals)."
+        text = f"{head}; its paired differences from {others} all exceed the noise over seeds (95 % t interval)."
     elif len(within) == len(differences):
-        text = f"{head}, but its paired differences from {others} do not exceed the noise over seeds (95 % t intervals)."
+        text = f"{head}, but its paired differences from {others} do not exceed the noise over seeds (95 % t interval)."
     else:
         text = (
             f"{head}; of its paired differences from {others}, {len(differences) - len(within)} exceed the noise over "
-            f"seeds (95 % t intervals) and {len(within)} do not."
+            f"seeds (95 % t interval) and {len(within)} do not."
         )
     if len(differences) > 1:
         text += f" Being the best of {len(points)} flatters its mean."
