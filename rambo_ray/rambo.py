@@ -6,6 +6,7 @@ calls is either a pure function or one of the three fan-outs in `rambo_ray.clust
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """The samples of a plan with what was measured of them; retrained: how many this run trained itself."""
+    """The samples of a plan with what was measured of them; usage, retrained: of all plans measured together."""
 
     offline: list[UtilitySample]
     prefixes: list[UtilitySample]
@@ -114,20 +115,27 @@ def plan(config: Config, problem: Problem, device: str) -> Plan:
 
 
 def measure(
-    session: Session, data: collect.Labeled, todo: Plan, store: SampleStore, stages: Stages
-) -> Measured:
-    """u(subset) and OTDD of the offline pairs, acc_i of S_0 ... S_tau_1, OTDD of what is interpolated later.
+    session: Session, plans: Sequence[tuple[Plan, collect.Labeled]], store: SampleStore, stages: Stages
+) -> list[Measured]:
+    """For each plan, u(subset) and OTDD of its offline pairs, acc_i of S_0 ... S_tau_1, OTDD of what is interpolated.
 
     Lines 3, 6, 10 and 11. What `store` holds is not trained again; what it lacks is added to it.
     """
-    parts = (todo.offline, todo.prefixes, todo.held_out, todo.interpolation)
     known = len(store.measurements)
-    found, usage = collect.collect(
-        session, data, todo.protocol, store, [s for part in parts for s in part], stages.progress
-    )
-    remaining = iter(found)
-    offline, prefixes, held_out, interpolation = ([next(remaining) for _ in part] for part in parts)
-    return Measured(offline, prefixes, held_out, interpolation, usage, len(store.measurements) - known)
+    jobs = [
+        collect.Job(data, todo.protocol, [*todo.offline, *todo.prefixes, *todo.held_out, *todo.interpolation])
+        for todo, data in plans
+    ]
+    found, usage = collect.collect(session, jobs, store, stages.progress)
+    retrained = len(store.measurements) - known
+    measured = []
+    for (todo, _), samples in zip(plans, found, strict=True):
+        remaining = iter(samples)
+        offline, prefixes, held_out, interpolation = (
+            [next(remaining) for _ in part] for part in (todo.offline, todo.prefixes, todo.held_out, todo.interpolation)
+        )
+        measured.append(Measured(offline, prefixes, held_out, interpolation, usage, retrained))
+    return measured
 
 
 def fit_input(config: Config, measured: Measured, images: np.ndarray) -> FitInput:
@@ -174,7 +182,7 @@ def run(
 
     # Lines 3, 6, 10, 11: what subsets are worth.
     stages.begin("utility samples")
-    measured = measure(session, data, todo, store, stages)
+    (measured,) = measure(session, [(todo, data)], store, stages)
 
     # Line 16's f, trained on all of S_0: its margins are what the filter sorts by, once for all steps.
     stages.begin("base classifier")

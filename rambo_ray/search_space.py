@@ -165,7 +165,7 @@ class Space(Section):
     scheduler: Scheduler = Field(default_factory=Scheduler)  # type: ignore[arg-type]
     objective: Objective = Field(default_factory=Objective)
     simulation: Simulation = Field(default_factory=Simulation)
-    fit_workers: Annotated[int, Field(ge=0)] = 0
+    num_workers: Annotated[int, Field(ge=0)] = 0
     max_concurrent: CountOrNone = None
 
     def seed_list(self, base: Config) -> list[int]:
@@ -279,6 +279,11 @@ def _check(space: Space, base: Config) -> None:
         raise UserError(
             f"objective.ranking={space.objective.ranking:g}: is judged on held-out subsets, but the configuration has "
             f"utility_samples.num_held_out={base.utility_samples.num_held_out}; raise it, or set objective.ranking=0"
+        )
+    if space.num_workers and base.utility_model.shards % space.num_workers:
+        raise UserError(
+            f"num_workers={space.num_workers}: must divide utility_model.shards={base.utility_model.shards}, so that "
+            f"sums do not depend on the workers; set utility_model.shards={space.num_workers}"
         )
     points(space, base)
     if method == "optuna":

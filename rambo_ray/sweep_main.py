@@ -84,11 +84,14 @@ def execute(
     stages = Stages(every_s=base.output.progress_seconds)
     requests, fingerprints, k, scale = _requests(base, space, points, seeds, oracle)
     count = f"{space.search.samples} suggestions" if space.search.method == "optuna" else f"{len(points)} points"
-    stages.say(f"Sweep of {', '.join(space.keys)} on {base.data.name}: {count} x {len(seeds)} seeds; k={k}")
+    stages.say(
+        f"Sweep of {', '.join(space.keys)} on {base.data.name}: {count} x {len(seeds)} seeds; k={k}, "
+        f"{len(requests)} sets of labelled images (seeds, folds) to measure"
+    )
     if oracle:
         stages.say(ORACLE)
     output = Output.claim(folder, base, space_file.read_text(encoding="utf-8"))
-    cluster = base.cluster.model_copy(update={"dashboard": base.cluster.dashboard or space.fit_workers > 0})
+    cluster = base.cluster.model_copy(update={"dashboard": base.cluster.dashboard or space.num_workers > 0})
     with connect(cluster) as session:
         sweep.concurrency(session, space)
         stages.say(f"Ray: {session.describe()}")
@@ -159,8 +162,7 @@ def _requests(
                     f"--oracle: data.name={config.data.name} has no labels of the pool; leave --oracle out"
                 )
             rambo.plan(config, problem, "cpu")
-            name = f"seed {seed}: S_0"
-            requests.setdefault(ground_key(config), Request(name, config, problem, revealed if oracle else None))
+            requests.setdefault(ground_key(config), Request(config, problem, revealed if oracle else None))
             if space.objective.simulated == 0:
                 continue
             small = simulation.fold_config(config, k, scale)
@@ -168,8 +170,7 @@ def _requests(
                 if ground_key(small, index) not in requests:
                     part, answers = simulation.fold(at_hand, index, ask.folds, small.data.num_labeled, seed)
                     rambo.plan(small, part, "cpu")
-                    name = f"seed {seed}: fold {index} of S_0"
-                    requests[ground_key(small, index)] = Request(name, small, part, answers)
+                    requests[ground_key(small, index)] = Request(small, part, answers)
     return requests, fingerprints, k, scale
 
 

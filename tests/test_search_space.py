@@ -139,6 +139,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seeds": 0}, "seeds"),
     ({"objective": {"simulated": 0, "ranking": 0}}, "both weights are 0"),
     ({"simulation": {"visible": 1.5}}, "simulation: visible=1.5"),
+    ({"num_workers": 3}, "must divide utility_model.shards=2"),
     ({"sedes": 3}, "did you mean 'seeds'"),
     (
         {"keys": {"data.num_labeled": {"choice": [100]}}, "search": {"method": "optuna", "samples": 3}},

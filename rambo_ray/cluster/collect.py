@@ -32,94 +32,114 @@ class Labeled:
         return cls(ray.put(labeled), ray.put(validation))
 
 
+@dataclass(frozen=True)
+class Job:
+    """Samples of one S_0 that are to be measured, and how."""
+
+    data: Labeled
+    protocol: Protocol
+    samples: Sequence[UtilitySample]
+
+
 class _RetrainActor:
-    """A `Retrainer` in a process of its own."""
+    """A `Retrainer` in a process of its own; it turns to another job's S_0 when its first piece comes."""
 
     def __init__(
-        self, labeled: LabeledArrays, validation: LabeledArrays, protocol: Protocol, device: str, threads: int
+        self, jobs: Sequence[tuple[ray.ObjectRef, ray.ObjectRef, Protocol]], device: str, threads: int
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.retrainer = Retrainer(labeled, validation, protocol, device)
+        self.jobs, self.device = jobs, device
+        self.job = -1
 
     def ready(self) -> bool:
         return True
 
-    def work(self, piece: tuple[tuple[int, ...], bool]) -> tuple[Measurement, float]:
+    def work(self, piece: tuple[int, tuple[int, ...], bool]) -> tuple[Measurement, float]:
         began = time.monotonic()
-        indices, retrain = piece
+        job, indices, retrain = piece
+        if job != self.job:
+            labeled, validation, protocol = self.jobs[job]
+            self.retrainer = Retrainer(ray.get(labeled), ray.get(validation), protocol, self.device)
+            self.job = job
         return self.retrainer.measure(indices, retrain=retrain), time.monotonic() - began
 
 
-def collect(
-    session: Session,
-    data: Labeled,
-    protocol: Protocol,
-    store: SampleStore,
-    samples: Sequence[UtilitySample],
-    progress: Callable[[int, float], Progress],
-) -> tuple[list[UtilitySample], Usage]:
-    """Measure those of `samples` that `store` lacks, append each to it, and return all of them measured.
+@dataclass(frozen=True)
+class _Piece:
+    job: int
+    sample: UtilitySample
 
-    Interpolated samples get their OTDD only, and are not stored: their utility is still to come.
-    `progress` makes a Progress for a number of pieces and their total weight. Raises RunError where
-    a sample cannot be measured; all finished before are in the store.
+    @property
+    def retrain(self) -> bool:
+        return self.sample.kind == "retrained"
+
+
+def collect(
+    session: Session, jobs: Sequence[Job], store: SampleStore, progress: Callable[[int, float], Progress]
+) -> tuple[list[list[UtilitySample]], Usage]:
+    """Measure those of the jobs' samples that `store` lacks, append each to it, and return all of them measured.
+
+    One pool of actors goes through all jobs. Interpolated samples get their OTDD only, and are not
+    stored: their utility is still to come. `progress` makes a Progress for a number of pieces and
+    their total weight. Raises RunError where a sample cannot be measured; all finished before are in
+    the store.
     """
-    retrained = [s for s in samples if s.kind == "retrained"]
-    store.append(store.measured([s for s in retrained if s.sample_id in store.measurements]))
-    missing = store.missing(retrained)
-    by_content = {s.sample_id: s for s in samples if s.kind == "interpolated"}
-    # The longest first: the last pieces, when some actors have run dry, are then the shortest.
-    todo = sorted([*missing, *by_content.values()], key=lambda s: (s.kind == "interpolated", -s.size))
-    weights = [_weight(s) for s in todo]
+    todo: dict[str, _Piece] = {}
+    places: dict[str, list[UtilitySample]] = {}  # one content can stand in several pairs
+    for number, job in enumerate(jobs):
+        retrained = [s for s in job.samples if s.kind == "retrained"]
+        store.append(store.measured([s for s in retrained if s.sample_id in store.measurements]))
+        for sample in [*store.missing(retrained), *(s for s in job.samples if s.kind == "interpolated")]:
+            todo.setdefault(sample.sample_id, _Piece(number, sample))
+        for sample in retrained:
+            places.setdefault(sample.sample_id, []).append(sample)
+    # Job by job, and the longest first: the last pieces, when some actors have run dry, are then the shortest.
+    pieces = sorted(todo.values(), key=lambda p: (p.job, not p.retrain, -p.sample.size))
     found: dict[str, Measurement] = {}
     usage = Usage()
-    if todo:
-        shown = progress(len(todo), sum(weights))
-        _measure(session, data, protocol, store, retrained, todo, weights, found, usage, shown)
+    if pieces:
+        shown = progress(len(pieces), sum(_weight(p.sample) for p in pieces))
+        _measure(session, jobs, store, places, pieces, found, usage, shown)
         shown.close()
-    measured = {s.sample_id: s for s in store.measured(retrained)}
-    return [
-        s.measured(found[s.sample_id], store.utility)
-        if s.kind == "interpolated"
-        else s.measured(measured[s.sample_id].measurement, store.utility)  # type: ignore[arg-type]
-        for s in samples
-    ], usage
+
+    def measured(sample: UtilitySample) -> UtilitySample:
+        if sample.kind == "retrained":
+            return sample.measured(store.measurements[sample.sample_id], store.utility)
+        return sample.measured(found[sample.sample_id], store.utility)
+
+    return [[measured(sample) for sample in job.samples] for job in jobs], usage
 
 
 def _measure(
     session: Session,
-    data: Labeled,
-    protocol: Protocol,
+    jobs: Sequence[Job],
     store: SampleStore,
-    retrained: Sequence[UtilitySample],
-    todo: Sequence[UtilitySample],
-    weights: Sequence[float],
+    places: dict[str, list[UtilitySample]],
+    pieces: Sequence[_Piece],
     found: dict[str, Measurement],
     usage: Usage,
     shown: Progress,
 ) -> None:
     actor = ray.remote(_RetrainActor).options(**session.options)
-    places: dict[str, list[UtilitySample]] = {}  # one content can stand in several pairs
-    for sample in retrained:
-        places.setdefault(sample.sample_id, []).append(sample)
+    parts = [(job.data.labeled, job.data.validation, job.protocol) for job in jobs]
     unwritten: list[UtilitySample] = []
     written = time.monotonic()
     try:
         for position, measurement in work_through(
-            [(s.indices, s.kind == "retrained") for s in todo],
-            lambda: actor.remote(data.labeled, data.validation, protocol, session.device, session.cpus),
+            [(p.job, p.sample.indices, p.retrain) for p in pieces],
+            lambda: actor.remote(parts, session.device, session.cpus),
             session.num_workers,
             max_tries=session.config.max_tries,
-            name=lambda piece: f"subset of {len(piece[0])} images",
+            name=lambda piece: f"subset of {len(piece[1])} images",
             usage=usage,
             on_retry=shown.fail,
         ):
-            sample = todo[position]
+            sample = pieces[position].sample
             found[sample.sample_id] = measurement
             unwritten += [s.measured(measurement, store.utility) for s in places.get(sample.sample_id, [])]
-            shown.advance(1, weights[position])
+            shown.advance(1, _weight(sample))
             if time.monotonic() - written >= WRITE_EVERY_S:
                 store.append(unwritten)
                 unwritten, written = [], time.monotonic()

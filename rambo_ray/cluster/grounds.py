@@ -28,7 +28,6 @@ from rambo_ray.trial import Ground
 class Request:
     """A ground to be made. answers: None where no acquisition will be played through on it."""
 
-    name: str
     config: Config
     problem: Problem
     answers: Revealed | None
@@ -42,10 +41,7 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     plans = [rambo.plan(request.config, request.problem, session.device) for request in requests]
     stages.begin("utility samples")
     data = [_put(request.problem) for request in requests]
-    measured = []
-    for number, (request, todo, parts) in enumerate(zip(requests, plans, data, strict=True)):
-        stages.say(f"{request.name}, {todo.prefixes[-1].size} labelled images ({number + 1} of {len(requests)})")
-        measured.append(rambo.measure(session, parts, todo, store, stages))
+    measured = rambo.measure(session, list(zip(plans, data, strict=True)), store, stages)
     stages.begin("base classifiers")
     started = []
     for request, todo, parts in zip(requests, plans, data, strict=True):

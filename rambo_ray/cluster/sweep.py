@@ -92,15 +92,15 @@ def ground_key(config: Config, fold: int = -1) -> str:
 def concurrency(session: Session, space: Space) -> int:
     """How many trials run at once; raises UserError where not even one fits.
 
-    A trial holds its own CPUs and, with fit_workers >= 1, those of the trainer it starts. Tune does
+    A trial holds its own CPUs and, with num_workers >= 1, those of the trainer it starts. Tune does
     not know of the latter: with one trial too many, all would wait for one another for ever.
     """
-    each = session.cpus * (1 + space.fit_workers)
-    fit = int(session.total_cpus // each) if space.fit_workers else session.num_workers
+    each = session.cpus * (1 + space.num_workers)
+    fit = int(session.total_cpus // each) if space.num_workers else session.num_workers
     if fit < 1:
         raise UserError(
-            f"--space fit_workers={space.fit_workers}: a trial needs {each} CPUs, itself and its workers, but the "
-            f"cluster has {session.total_cpus:g}; lower fit_workers, or set it to 0 to fit inside the trial"
+            f"--space num_workers={space.num_workers}: a trial needs {each} CPUs, itself and its workers, but the "
+            f"cluster has {session.total_cpus:g}; lower num_workers, or set it to 0 to fit inside the trial"
         )
     return min(fit, space.max_concurrent or fit)
 
@@ -204,7 +204,7 @@ def _numbers(score: Score, study: Study) -> dict[str, float]:
 
 def _fit(session: Session, study: Study) -> Fit:
     storage = Path(study.folder) / "fits"
-    workers = study.space.fit_workers
+    workers = study.space.num_workers
     if workers == 0:
 
         def here(task: FitInput, epoch: Epoch) -> FitResult:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
+import psutil
+
 from rambo_ray import datasets, settings
 from rambo_ray.config import Config
 from rambo_ray.pool import Problem, Revealed
@@ -32,3 +34,11 @@ def arrays(problem: Problem) -> tuple[LabeledArrays, LabeledArrays]:
         LabeledArrays(problem.labeled.pixels, problem.labeled.labels),
         LabeledArrays(problem.validation.pixels, problem.validation.labels),
     )
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """What a process of this test's own Ray calls itself; nothing where it has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

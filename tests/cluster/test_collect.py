@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from rambo_ray.cluster.collect import Labeled, collect
+from rambo_ray.cluster.collect import Job, Labeled, collect
 from rambo_ray.cluster.session import Session
 from rambo_ray.progress import Progress
 from rambo_ray.rambo import Plan, plan
@@ -22,7 +22,7 @@ from rambo_ray.retraining import Retrainer
 from rambo_ray.sample_store import SampleStore
 from rambo_ray.utility_samples import Measurement, UtilitySample
 
-from .problems import arrays, digits, smoke
+from .problems import arrays, command_of, digits, smoke
 
 
 def quiet(total: int, weight: float | None) -> Progress:
@@ -37,7 +37,7 @@ def collect_into(folder: Path, session: Session, todo: Plan, samples: list[Utili
     problem, _ = digits()
     store = SampleStore(folder, "accuracy")
     known = len(store.measurements)
-    measured, _ = collect(session, Labeled.put(*arrays(problem)), todo.protocol, store, samples, quiet)
+    (measured,), _ = collect(session, [Job(Labeled.put(*arrays(problem)), todo.protocol, samples)], store, quiet)
     return measured, len(store.measurements) - known
 
 
@@ -92,8 +92,8 @@ def test_a_killed_actor_changes_nothing(
     def kill_one() -> None:
         deadline = time.monotonic() + 60
         while not killed and time.monotonic() < deadline:
-            for process in psutil.process_iter(["cmdline"]):
-                if any("_RetrainActor.work" in part for part in process.info["cmdline"] or []):
+            for process in psutil.Process().children(recursive=True):
+                if any("_RetrainActor.work" in part for part in command_of(process)):
                     os.kill(process.pid, signal.SIGKILL)
                     killed.append(process.pid)
                     return

@@ -21,6 +21,8 @@ from rambo_ray.fitting import FitInput, FitResult, fit
 from rambo_ray.objective import Pairs
 from rambo_ray.utility_samples import offline_pairs
 
+from .problems import command_of
+
 
 def some_pairs(count: int, k: int, seed: int, known: bool = True) -> Pairs:
     rng = np.random.default_rng(seed)
@@ -78,8 +80,8 @@ def test_a_killed_worker_is_replaced_and_the_same_command_continues(
         deadline = time.monotonic() + 120
         while not killed and time.monotonic() < deadline:
             if list(tmp_path.glob("fit-*/iteration_*")):
-                for process in psutil.process_iter(["cmdline"]):
-                    if any("RayTrainWorker" in part for part in process.info["cmdline"] or []):
+                for process in psutil.Process().children(recursive=True):
+                    if any("RayTrainWorker" in part for part in command_of(process)):
                         os.kill(process.pid, signal.SIGKILL)
                         killed.append(process.pid)
             time.sleep(0.005)

@@ -88,7 +88,7 @@ def test_the_same_command_computes_nothing_and_a_wider_one_what_is_new(finished:
 def ground_of(session: Session, folder: Path, answers: Revealed | None) -> Ground:
     problem, _ = digits()
     store = SampleStore(folder / "utility_samples", "accuracy")
-    request = grounds.Request("S_0", smoke(), problem, answers)
+    request = grounds.Request(smoke(), problem, answers)
     return grounds.make(session, [request], store, Stages(stream=io.StringIO()))[0]
 
 
@@ -150,15 +150,15 @@ def test_one_trial_too_many_is_never_started(session: Session) -> None:
 
     assert sweep.concurrency(session, space()) == 2
     assert sweep.concurrency(session, space(max_concurrent=1)) == 1
-    assert sweep.concurrency(session, space(fit_workers=1)) == 1  # one CPU itself, one for its worker
-    with pytest.raises(UserError, match="fit_workers=2: a trial needs 3 CPUs"):
-        sweep.concurrency(session, space(fit_workers=2))
+    assert sweep.concurrency(session, space(num_workers=1)) == 1  # one CPU itself, one for its worker
+    with pytest.raises(UserError, match="num_workers=2: a trial needs 3 CPUs"):
+        sweep.concurrency(session, space(num_workers=2))
 
 
 def test_a_trainer_in_a_trial_gives_the_numbers_of_a_fit_inside_it(finished: Path, tmp_path: Path) -> None:
     keys = {"utility_model.lambda_ot": {"grid": [1.0]}, "acquisition.batch_size": {"grid": [5]}}
     objective = {"simulated": 0, "ranking": 1}
-    space = written(tmp_path, keys=keys, seeds=1, objective=objective, fit_workers=1)
+    space = written(tmp_path, keys=keys, seeds=1, objective=objective, num_workers=1)
     assert swept(tmp_path / "run", space, f"--samples={finished / 'utility_samples'}") == 0
     (kept,) = (tmp_path / "run" / "trials").glob("*.json")
     (expected,) = [
