@@ -1,4 +1,6 @@
-"""The picked images as the report shows them: a picture each, and how many there are of each class.
+"""The picked images as the report shows them, and what its pages are filled into.
+
+A picture each, and how many there are of each class.
 
 N images in the pool, B picked, K classes.
 """
@@ -7,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from rambo_ray.acquisition import Selection
@@ -138,3 +142,20 @@ def data_uri(data: bytes, kind: str) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
+
+
+def template(name: str) -> Template:
+    """A page of `templates/`; what is put into it is escaped, and a name that it lacks is an error."""
+    environment = Environment(
+        loader=PackageLoader("rambo_ray", "templates"),
+        autoescape=True,  # for every template: the names here do not end in .html
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["decimals"] = _decimals
+    return environment.get_template(name)
+
+
+def _decimals(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "–"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -44,8 +44,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job; returns the exit code: 0 done, 1 the cluster failed, 2 bad input, 130 interrupted."""
-    try:
+    """Run the job; returns its exit code, see `exit_code`."""
+
+    def job() -> int:
         parsed = parser().parse_intermixed_args(arguments)
         if parsed.keys:
             for name, default, meaning in settings.all_keys():
@@ -56,16 +57,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output_section = config.output.model_copy(update={"dir": parsed.output})
             config = config.model_copy(update={"output": output_section})
         execute(config)
+        return 0
+
+    return exit_code("run.py", job)
+
+
+def exit_code(name: str, job: Callable[[], int]) -> int:
+    """What `job` returns, or 1 where the cluster failed, 2 for bad input, 130 when interrupted, said in a line each."""
+    try:
+        return job()
     except UserError as error:
-        print(f"run.py: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {error}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"run.py: failed: {error}", file=sys.stderr)
+        print(f"{name}: failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("run.py: interrupted; the same command continues where this one stopped", file=sys.stderr)
+        print(f"{name}: interrupted; the same command continues where this one stopped", file=sys.stderr)
         return 130
-    return 0
 
 
 def execute(config: Config) -> dict[str, Any]:

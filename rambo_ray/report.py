@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rambo_ray import gallery, plots
 from rambo_ray.acquisition import Selection
@@ -72,18 +71,10 @@ class Plot:
 
 def render(content: ReportContent) -> str:
     """The page as HTML, below 3 MB; the same content gives the same page."""
-    environment = Environment(
-        loader=PackageLoader("rambo_ray", "templates"),
-        autoescape=True,  # for every template: the names here do not end in .html
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["decimals"] = _decimals
     picked = len(content.selection.pool_index)
     images = (content.selection, content.problem, content.revealed)
     tiles = list(gallery.tiles(*images, content.config.output.report_images))
-    return environment.get_template("report.html.j2").render(
+    return gallery.template("report.html.j2").render(
         dataset="your own pool" if content.config.data.name == "own" else content.config.data.name,
         picked=picked,
         pictures="1 image" if picked == 1 else f"{picked:,} images",
@@ -332,10 +323,6 @@ def _accuracies(metrics: Mapping[str, Any], name: str) -> tuple[float | None, fl
 def _number(value: Any) -> float | None:
     """`value` where it is a finite number."""
     return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _decimals(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
 def _lasting(seconds: float | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ from rambo_ray.cluster.grounds import Request
 from rambo_ray.cluster.session import connect
 from rambo_ray.cluster.sweep import Study, ground_key
 from rambo_ray.config import Config
-from rambo_ray.errors import RunError, UserError
-from rambo_ray.main import Parser
+from rambo_ray.errors import UserError
+from rambo_ray.main import Parser, exit_code
 from rambo_ray.outputs import Output
 from rambo_ray.pool import Problem, Revealed
 from rambo_ray.progress import duration
@@ -52,23 +51,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a sweep; returns the exit code: 0 done, 1 failed or no trial finished, 2 bad input, 130 interrupted."""
-    try:
+    """Run a sweep; returns its exit code, see `rambo_ray.main.exit_code`; 1 where no trial finished, too."""
+
+    def job() -> int:
         parsed = parser().parse_intermixed_args(arguments)
         base = settings.load(parsed.config, parsed.overrides)
         space = search_space.load(parsed.space, base)
         samples = Path(parsed.samples) if parsed.samples else None
         summary = execute(base, space, parsed.output, Path(parsed.space), samples=samples, oracle=parsed.oracle)
-    except UserError as error:
-        print(f"sweep.py: error: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"sweep.py: failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("sweep.py: interrupted; the same command continues where this one stopped", file=sys.stderr)
-        return 130
-    return 0 if summary.best is not None else 1
+        return 0 if summary.best is not None else 1
+
+    return exit_code("sweep.py", job)
 
 
 def execute(

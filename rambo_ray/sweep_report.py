@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from rambo_ray import gallery, sweep_plots, sweep_results
 from rambo_ray.sweep_results import Summary, TrialRow
 
@@ -39,13 +37,6 @@ def render(
 
     `banner` stands on top where the results come from labels that a real user does not have.
     """
-    environment = Environment(
-        loader=PackageLoader("rambo_ray", "templates"),
-        autoescape=True,  # for every template: the names here do not end in .html
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = sweep_results.columns(bool(banner))
     compared = {d.point: d for d in summary.differences}
     table = [
@@ -63,7 +54,7 @@ def render(
         for row in rows
         if row.status == "failed"
     ]
-    return environment.get_template("sweep.html.j2").render(
+    return gallery.template("sweep.html.j2").render(
         banner=banner,
         keys=keys,
         sentence=summary.sentence,
