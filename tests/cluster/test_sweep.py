@@ -194,3 +194,25 @@ def test_seeds_of_a_point_are_told_apart() -> None:
     assert sweep.ground_key(one) != sweep.ground_key(other) != sweep.ground_key(other, 0)
     wider = search_space.configure(base, {"acquisition.margin_pool": 50}, 0)
     assert sweep.ground_key(wider) == sweep.ground_key(one)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("none", "FIFO"), ("asha", "AsyncHyperBand"), ("median", "MedianStopping")])
+def test_schedulers_look_at_the_ranking_after_outer_epochs(name: str, kind: str) -> None:
+    space = Space.model_validate({"keys": {"a": {"grid": [1]}}, "scheduler": {"name": name, "grace": 4}})
+    made = sweep._scheduler(space)
+    assert type(made).__name__.startswith(kind)
+    if name != "none":
+        assert (made._metric, made._time_attr) == ("ranking", "epoch")
+
+
+@pytest.mark.parametrize(
+    ("dimension", "distribution"),
+    [
+        ({"choice": [1, "a"]}, {"choices": (1, "a")}),
+        ({"uniform": [0, 1], "step": 0.25}, {"low": 0.0, "high": 1.0, "step": 0.25, "log": False}),
+        ({"loguniform": [0.1, 10]}, {"low": 0.1, "high": 10.0, "step": None, "log": True}),
+        ({"randint": [10, 95], "step": 10}, {"low": 10, "high": 90, "step": 10, "log": False}),
+    ],
+)
+def test_optuna_searches_what_the_space_says(dimension: dict, distribution: dict) -> None:
+    assert sweep._domain(search_space.Dimension.model_validate(dimension))._asdict() == distribution
