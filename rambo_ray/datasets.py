@@ -66,16 +66,28 @@ def load(data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
     The split follows from data.split_seed, or from `seed` where that is null. Raises UserError, one
     line, for whatever is wrong with the configuration's names and paths or with the files.
     """
-    if data.name not in NAMES:
-        raise UserError(f"data.name={data.name}: no such dataset; {nearest(data.name, NAMES)}")
+    _check_name(data)
+    return (_own(data), None) if data.name == "own" else problem(read(data), data, seed)
+
+
+def read(data: DataConfig) -> Dataset:
+    """The labelled dataset that `data` names, before it is divided; several seeds can share it.
+
+    Raises UserError as `load`, and for `own`, which is no such dataset.
+    """
+    _check_name(data)
     if data.name == "own":
-        return _own(data), None
-    dataset = _dataset(data)
+        raise UserError(f"data.name=own: a labelled dataset is needed here; give one of {', '.join(NAMES[:-1])}")
+    return _dataset(data)
+
+
+def problem(dataset: Dataset, data: DataConfig, seed: int) -> tuple[Problem, Revealed]:
+    """`dataset` divided as `data` and `seed` say, see `load`."""
     benchmark = BENCHMARKS.get(data.name)
     normalisation = benchmark.normalisation if benchmark else None
     if normalisation and len(normalisation[0]) != dataset.train.shape[2]:
         normalisation = None  # grey turned to colour or back: the usual numbers do not apply
-    problem, pool_labels = divide(
+    made, pool_labels = divide(
         dataset.train,
         dataset.class_names,
         num_labeled=data.num_labeled,
@@ -84,7 +96,12 @@ def load(data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
         seed=seed if data.split_seed is None else data.split_seed,
         normalisation=normalisation,
     )
-    return problem, Revealed(pool_labels, dataset.test)
+    return made, Revealed(pool_labels, dataset.test)
+
+
+def _check_name(data: DataConfig) -> None:
+    if data.name not in NAMES:
+        raise UserError(f"data.name={data.name}: no such dataset; {nearest(data.name, NAMES)}")
 
 
 def _dataset(data: DataConfig) -> Dataset:

@@ -79,18 +79,10 @@ def plan(config: Config, problem: Problem, device: str) -> Plan:
         min_size = check_sizes(config, num_labeled=k, num_pool=len(problem.pool), num_classes=num_classes)
     except ValueError as error:
         raise UserError(str(error)) from error
-    height, width, channels = problem.shape
-    recipe = Recipe.from_config(
-        config.classifier,
-        mean=problem.mean,
-        std=problem.std,
-        image_shape=(channels, height, width),
-        num_classes=num_classes,
-        device=device,
-    )
+    f = recipe(config, problem, device)
     kind = features.choose(config.utility_model, problem.shape)
     weights = features.imagenet_weights(config.utility_model) if kind == "imagenet" else None
-    protocol = Protocol.from_config(config, recipe)
+    protocol = Protocol.from_config(config, f)
     identity = protocol.identity(problem.fingerprint)
     drawn = (config.seed, identity)
     samples = config.utility_samples
@@ -111,6 +103,19 @@ def plan(config: Config, problem: Problem, device: str) -> Plan:
         interpolation=utility_samples.interpolation_pairs(
             prefixes, config.pretraining.num_interpolated, samples.num_pairs, min_size, *drawn
         ),
+    )
+
+
+def recipe(config: Config, problem: Problem, device: str) -> Recipe:
+    """How f is trained for `problem`."""
+    height, width, channels = problem.shape
+    return Recipe.from_config(
+        config.classifier,
+        mean=problem.mean,
+        std=problem.std,
+        image_shape=(channels, height, width),
+        num_classes=len(problem.class_names),
+        device=device,
     )
 
 
@@ -174,7 +179,7 @@ def run(
     Raises UserError before any work for what cannot be done, RunError for what the cluster failed at.
     """
     todo = plan(config, problem, session.device)
-    recipe = todo.protocol.recipe
+    f = todo.protocol.recipe
     labeled = LabeledArrays(problem.labeled.pixels, problem.labeled.labels)
     validation = LabeledArrays(problem.validation.pixels, problem.validation.labels)
     data, pool = collect.Labeled.put(labeled, validation), ray.put(problem.pool.pixels)
@@ -191,10 +196,10 @@ def run(
         sets["test"] = ray.put(LabeledArrays(revealed.test.pixels, revealed.test.labels))
     base_seed = seeds.integer(config.seed, "base_classifier")
     before: tasks.TrainedClassifier = tasks.fetch(
-        tasks.train_classifier(session, data.labeled, recipe, base_seed, sets), "the base classifier"
+        tasks.train_classifier(session, data.labeled, f, base_seed, sets), "the base classifier"
     )
     classifier = ray.put(before.arrays)
-    frozen = features.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights)
+    frozen = features.Encoder(todo.kind, f, config.utility_model, todo.imagenet_weights)
     labeled_pixels = ray.put(problem.labeled.pixels)
     images = tasks.encodings(session, labeled_pixels, np.arange(len(problem.labeled)), ray.put(frozen), classifier)
 
@@ -215,14 +220,14 @@ def run(
     # Lines 15 to 26: margins once, then a batch at a time what u_hat ranks highest.
     stages.begin("margins of the pool")
     passed = stages.progress(len(problem.pool), None)
-    margins = tasks.pool_margins(session, pool, len(problem.pool), classifier, recipe, passed.advance)
+    margins = tasks.pool_margins(session, pool, len(problem.pool), classifier, f, passed.advance)
     passed.close()
     stages.begin("acquisition")
     ask = config.acquisition
     ranked = acquisition.smallest_margins(
         margins, acquisition.candidate_count(len(margins), ask.margin_pool, ask.budget)
     )
-    encoder = ray.put(features.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights, model))
+    encoder = ray.put(features.Encoder(todo.kind, f, config.utility_model, todo.imagenet_weights, model))
     encoded = tasks.encodings(session, pool, ranked, encoder, classifier)
     own = tasks.encodings(session, labeled_pixels, np.arange(len(problem.labeled)), encoder, classifier)
     selection = acquisition.acquire(
@@ -249,7 +254,7 @@ def run(
         )
         final_seed = seeds.integer(config.seed, "final_classifier")
         after = tasks.fetch(
-            tasks.train_classifier(session, ray.put(everything), recipe, final_seed, sets), "the final classifier"
+            tasks.train_classifier(session, ray.put(everything), f, final_seed, sets), "the final classifier"
         )
     stages.end()
 

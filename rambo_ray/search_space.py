@@ -225,13 +225,8 @@ def complete(space: Space, chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 def configure(base: Config, values: Mapping[str, Any], seed: int) -> Config:
     """`base` with a point's values and a seed, checked whole; raises UserError naming the point."""
-    content = base.model_dump()
-    content["seed"] = seed
-    for key, value in values.items():
-        section, _, name = key.partition(".")
-        content[section][name] = value
     try:
-        return settings.parse(content)
+        return settings.with_values(base, {"seed": seed, **values})
     except UserError as error:
         named = ", ".join(f"{key}={value}" for key, value in values.items())
         raise UserError(f"the point {named} cannot be run: {error}") from error

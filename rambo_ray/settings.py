@@ -7,7 +7,7 @@ what the key means. Nothing is coerced: `budget: "500"` is a string and an error
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,26 @@ def flatten(config: Config) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def relevant(config: Config) -> dict[str, Any]:
+    """The keys that can change a result, by their dotted names: not where and on what it is computed."""
+    without = ("cluster.", "output.", "data.root", "data.download")
+    return {key: value for key, value in flatten(config).items() if not key.startswith(without)}
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with the keys of `values`, by their dotted names, set; raises UserError as `parse`."""
+    content = config.model_dump()
+    for key, value in values.items():
+        section, dot, name = key.partition(".")
+        if not dot:
+            content[key] = value
+        elif isinstance(content.get(section), dict):
+            content[section][name] = value
+        else:
+            raise UserError(f"{key}: unknown key; {nearest(key, dotted_keys())}")
+    return parse(content)
 
 
 def _explain(detail: ErrorDetails) -> str:

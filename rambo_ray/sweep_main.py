@@ -12,9 +12,9 @@ import ray
 
 from rambo_ray import datasets, rambo, search_space, settings, simulation, sweep_report, sweep_results
 from rambo_ray.cluster import grounds, sweep
-from rambo_ray.cluster.grounds import Request
+from rambo_ray.cluster.grounds import Request, ground_key
 from rambo_ray.cluster.session import connect
-from rambo_ray.cluster.sweep import Study, ground_key
+from rambo_ray.cluster.sweep import Study
 from rambo_ray.config import Config
 from rambo_ray.errors import UserError
 from rambo_ray.main import Parser, exit_code

@@ -10,15 +10,15 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from scipy.stats import t as student_t
+
+from rambo_ray import paired
 
 METRICS = ("objective", "simulated_accuracy", "simulated_gain", "ranking_accuracy", "kendall_tau",
            "oracle_accuracy", "oracle_test_accuracy")  # fmt: skip
@@ -59,24 +59,10 @@ class PointSummary:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The best point's objective minus another's, over the seeds that both finished.
-
-    low, high: the 95 % t interval of the mean difference, NaN below two common seeds; wins: seeds at
-    which the best point is ahead.
-    """
+class Difference(paired.Difference):
+    """The best point's objective minus that of `point`, over the seeds that both finished."""
 
     point: int
-    mean: float
-    low: float
-    high: float
-    wins: int
-    seeds: int
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -106,23 +92,16 @@ def _point(rows: Sequence[TrialRow]) -> PointSummary:
     done = [row for row in rows if row.status == "finished"]
     mean, error = {}, {}
     for name in METRICS:
-        values = np.array([getattr(row, name) for row in done], dtype=np.float64)
-        mean[name] = float(values.mean()) if len(values) else math.nan
-        error[name] = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+        mean[name], error[name] = paired.mean_and_error({row.seed: getattr(row, name) for row in done})
     count = {status: sum(row.status == status for row in rows) for status in ("stopped", "failed")}
     return PointSummary(rows[0].point, rows[0].values, mean, error, len(done), count["stopped"], count["failed"])
 
 
 def _difference(rows: Sequence[TrialRow], best: int, other: int) -> Difference:
-    objectives = {(r.point, r.seed): r.objective for r in rows if r.status == "finished"}
-    common = sorted({seed for point, seed in objectives if point == best and (other, seed) in objectives})
-    paired = np.array([objectives[best, seed] - objectives[other, seed] for seed in common])
-    mean = float(paired.mean()) if len(paired) else math.nan
-    half = math.nan
-    if len(paired) > 1:
-        # Student's t, not a bootstrap: three resampled seeds would leave 0 out whenever they agree in sign.
-        half = float(student_t.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / math.sqrt(len(paired)))
-    return Difference(other, mean, mean - half, mean + half, int((paired > 0).sum()), len(paired))
+    first, second = (
+        {r.seed: r.objective for r in rows if r.status == "finished" and r.point == point} for point in (best, other)
+    )
+    return Difference(**asdict(paired.difference(first, second)), point=other)
 
 
 def _sentence(

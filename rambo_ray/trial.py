@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from rambo_ray import acquisition, features, seeds, training
+from rambo_ray.baselines.evidence import Evidence
 from rambo_ray.config import Config
 from rambo_ray.evaluation import ranking_quality, set_scores
 from rambo_ray.fitting import FitInput, FitResult
@@ -32,7 +33,9 @@ class Ground:
 
     images: u_hat's inputs of S_0; classifier: the base classifier f, with its `before` accuracies on
     `sets`; margins [N] of the pool by f; answers [N]: the pool's labels, None where nobody knows
-    them or nobody may ask. held_out: subsets of S_0 with their true utilities.
+    them or nobody may ask. held_out: subsets of S_0 with their true utilities. evidence: what
+    strategies other than u_hat pick by, None where none will. sample_seconds: of one thread, for all
+    trainings of utility samples.
     """
 
     labeled: LabeledArrays
@@ -52,6 +55,8 @@ class Ground:
     classifier: training.Arrays
     before: Mapping[str, float]
     margins: np.ndarray
+    evidence: Evidence | None = None
+    sample_seconds: float = 0.0
 
     def fit_input(self, config: Config) -> FitInput:
         """What u_hat is fitted to under `config`."""
@@ -148,17 +153,34 @@ def acquire_and_retrain(config: Config, ground: Ground, model: UtilityModel, dev
 
     Raises ValueError where the ground has no answers.
     """
+    picked = acquire(config, ground, model, device).pool_index
+    return retrain(ground, picked, seeds.integer(config.seed, "final_classifier"), device).accuracy
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """f trained on S_0 and what was bought: its accuracy on each of the ground's sets, epochs, seconds."""
+
+    accuracy: dict[str, float]
+    epochs: int
+    seconds: float
+
+
+def retrain(ground: Ground, picked: np.ndarray, seed: int, device: str) -> Retrained:
+    """Have the images at `picked` of the pool answered and train f from scratch on S_0 and them.
+
+    Raises ValueError where the ground has no answers.
+    """
     if ground.answers is None:
         raise ValueError("this ground's pool has no labels to answer with")
-    picked = acquire(config, ground, model, device).pool_index
     pixels = np.concatenate([ground.labeled.pixels, ground.pool[picked]])
     labels = np.concatenate([ground.labeled.labels, ground.answers[picked]])
-    seed = seeds.integer(config.seed, "final_classifier")
     trained = training.train(pixels, labels, ground.recipe, seed, device=device)
-    return {
+    accuracy = {
         name: training.evaluate(trained.model, part.pixels, part.labels, ground.recipe).accuracy
         for name, part in ground.sets.items()
     }
+    return Retrained(accuracy, trained.epochs, trained.seconds)
 
 
 def acquire(config: Config, ground: Ground, model: UtilityModel, device: str = "cpu") -> acquisition.Selection:

@@ -1,4 +1,4 @@
-"""The grounds of a sweep: everything its trials share, measured once by Ray before the first of them.
+"""The grounds of a sweep or a benchmark: all that its trials share, measured once by Ray before the first of them.
 
 Utility samples go to one content-addressed store, whatever number of grounds they belong to: what
 an earlier sweep, an interrupted one or a plain run has trained there is not trained again.
@@ -6,13 +6,15 @@ an earlier sweep, an interrupted one or a plain run has trained there is not tra
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import ray
 
-from rambo_ray import features, rambo, seeds
+from rambo_ray import features, rambo, search_space, seeds, settings, training
+from rambo_ray.baselines.evidence import Evidence
 from rambo_ray.cluster import collect, tasks
 from rambo_ray.cluster.session import Session
 from rambo_ray.config import Config
@@ -26,11 +28,16 @@ from rambo_ray.trial import Ground
 
 @dataclass(frozen=True)
 class Request:
-    """A ground to be made. answers: None where no acquisition will be played through on it."""
+    """A ground to be made. answers: None where no acquisition will be played through on it.
+
+    utility_samples: whether u_hat will be fitted on it; outputs: whether other strategies will pick on it.
+    """
 
     config: Config
     problem: Problem
     answers: Revealed | None
+    utility_samples: bool = True
+    outputs: bool = False
 
 
 def make(session: Session, requests: Sequence[Request], store: SampleStore, stages: Stages) -> list[Ground]:
@@ -38,8 +45,9 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
 
     Raises UserError, before any training, for a request that cannot be run.
     """
-    plans = [rambo.plan(request.config, request.problem, session.device) for request in requests]
-    stages.begin("utility samples")
+    plans = [_plan(session, request) for request in requests]
+    if any(request.utility_samples for request in requests):
+        stages.begin("utility samples")
     data = [_put(request.problem) for request in requests]
     measured = rambo.measure(session, list(zip(plans, data, strict=True)), store, stages)
     stages.begin("base classifiers")
@@ -54,7 +62,7 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
         trained.append(tasks.fetch(ref, "a base classifier"))
         shown.advance()
     shown.close()
-    stages.begin("margins")
+    stages.begin("outputs of f" if any(request.outputs for request in requests) else "margins")
     passed = stages.progress(sum(len(r.problem.pool) for r in requests if r.answers is not None))
     made = [
         _ground(session, request, todo, found, base, passed.advance)
@@ -63,6 +71,19 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     passed.close()
     stages.end()
     return made
+
+
+def ground_key(config: Config, fold: int = -1) -> str:
+    """Which ground a configuration is played on: all that the utility samples and f depend on. -1: no fold."""
+    kept = {k: v for k, v in settings.flatten(config).items() if k == "seed" or search_space.needs_retraining(k)}
+    return json.dumps([fold, kept], sort_keys=True)
+
+
+def _plan(session: Session, request: Request) -> Plan:
+    todo = rambo.plan(request.config, request.problem, session.device)
+    if request.utility_samples:
+        return todo
+    return replace(todo, offline=[], prefixes=[], held_out=[], interpolation=[])
 
 
 def _put(problem: Problem) -> collect.Labeled:
@@ -89,19 +110,38 @@ def _ground(
     config, problem = request.config, request.problem
     recipe = todo.protocol.recipe
     classifier = ray.put(base.arrays)
-    encoder = ray.put(features.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights))
-    labeled = ray.put(problem.labeled.pixels)
-    images = tasks.encodings(session, labeled, np.arange(len(problem.labeled)), encoder, classifier)
-    pool, answers, margins = problem.pool.pixels[:0], None, np.zeros(0, dtype=np.float32)
-    if request.answers is not None:
-        pool, answers = problem.pool.pixels, request.answers.pool_labels
-        margins = tasks.pool_margins(session, ray.put(pool), len(pool), classifier, recipe, done)
+    pixels = (problem.labeled.pixels, problem.validation.pixels, problem.pool.pixels)
+    labeled, validation, pool = (ray.put(part) for part in pixels)
+    images = np.zeros((0, 1), dtype=np.float32)
+    if request.utility_samples:
+        encoder = ray.put(features.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights))
+        images = tasks.encodings(session, labeled, np.arange(len(problem.labeled)), encoder, classifier)
+    margins, evidence = np.zeros(0, dtype=np.float32), None
+    if request.outputs:
+        k, v = len(problem.labeled), len(problem.validation)
+        on_labeled = tasks.outputs(session, labeled, k, classifier, recipe)
+        on_validation = tasks.outputs(session, validation, v, classifier, recipe)
+        logits, embeddings = tasks.outputs(session, pool, len(problem.pool), classifier, recipe, done)
+        margins = training.margins(logits)
+        evidence = Evidence(
+            logits=logits,
+            embeddings=embeddings,
+            labeled_logits=on_labeled[0],
+            labeled_embeddings=on_labeled[1],
+            labels=problem.labeled.labels,
+            validation_logits=on_validation[0],
+            validation_embeddings=on_validation[1],
+            validation_labels=problem.validation.labels,
+        )
+    elif request.answers is not None:
+        margins = tasks.pool_margins(session, pool, len(problem.pool), classifier, recipe, done)
     task = rambo.fit_input(config, measured, images)
+    retrained = [*measured.offline, *measured.prefixes, *measured.held_out]
     return Ground(
         labeled=LabeledArrays(problem.labeled.pixels, problem.labeled.labels),
         sets=_sets(request),
-        pool=pool,
-        answers=answers,
+        pool=problem.pool.pixels[:0] if request.answers is None else problem.pool.pixels,
+        answers=None if request.answers is None else request.answers.pool_labels,
         recipe=recipe,
         kind=todo.kind,
         imagenet_weights=todo.imagenet_weights,
@@ -115,4 +155,6 @@ def _ground(
         classifier=base.arrays,
         before={name: score.accuracy for name, score in base.scores.items()},
         margins=margins,
+        evidence=evidence,
+        sample_seconds=sum(s.measurement.seconds for s in retrained if s.measurement is not None),
     )

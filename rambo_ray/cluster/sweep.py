@@ -26,6 +26,7 @@ from ray.tune.search.repeater import TRIAL_INDEX
 
 from rambo_ray import search_space, settings
 from rambo_ray.cluster.fit import fit_here, fit_on_cluster
+from rambo_ray.cluster.grounds import ground_key
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.config import Config
 from rambo_ray.errors import UserError
@@ -75,18 +76,12 @@ class Study:
         """Hash of everything that a trial's numbers depend on, 32 hexadecimal digits."""
         config, folds = self.configs(values, seed)
         content = [
-            [_relevant(c) for c in (config, *folds)],
+            [settings.relevant(c) for c in (config, *folds)],
             self.fingerprints[seed],
             self.oracle,
             len(folds) and (self.scale.labeled, self.k),
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def ground_key(config: Config, fold: int = -1) -> str:
-    """Which ground a configuration is played on: all that the utility samples and f depend on. -1: no fold."""
-    kept = {k: v for k, v in settings.flatten(config).items() if k == "seed" or search_space.needs_retraining(k)}
-    return json.dumps([fold, kept], sort_keys=True)
 
 
 def concurrency(session: Session, space: Space) -> int:
@@ -218,12 +213,6 @@ def _fit(session: Session, study: Study) -> Fit:
         return fit_on_cluster(wide, task, storage, epoch)
 
     return trained
-
-
-def _relevant(config: Config) -> dict[str, Any]:
-    """The keys that can change a result."""
-    without = ("cluster.", "output.", "data.root", "data.download")
-    return {key: value for key, value in settings.flatten(config).items() if not key.startswith(without)}
 
 
 def _scheduler(space: Space) -> TrialScheduler:

@@ -106,10 +106,38 @@ def pool_margins(
 def _margins(
     pool: np.ndarray, part: slice, arrays: Arrays, recipe: training.Recipe, device: str, threads: int
 ) -> np.ndarray:
+    return training.margins(_outputs(pool, part, arrays, recipe, device, threads)[0])
+
+
+def outputs(
+    session: Session,
+    pixels: ray.ObjectRef,
+    count: int,
+    classifier: ray.ObjectRef,
+    recipe: training.Recipe,
+    done: Callable[[int], None] = lambda count: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [N, K] and embeddings [N, E], float32, of f on `count` images; `done` is told of finished images."""
+    task = ray.remote(_outputs).options(**session.options, max_retries=session.config.max_tries)
+    parts = _in_order(
+        session,
+        [
+            partial(task.remote, pixels, part, classifier, recipe, session.device, session.cpus)
+            for part in acquisition.in_chunks(count, POOL_CHUNK)
+        ],
+        "outputs of f",
+        lambda found: done(len(found[0])),
+    )
+    logits, embeddings = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return logits, embeddings
+
+
+def _outputs(
+    pixels: np.ndarray, part: slice, arrays: Arrays, recipe: training.Recipe, device: str, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
     torch.set_num_threads(threads)
     model = training.from_arrays(arrays, recipe, device).model
-    logits, _ = training.predict(model, pool[part], recipe, device=device)
-    return training.margins(logits)
+    return training.predict(model, pixels[part], recipe, device=device)
 
 
 def encodings(

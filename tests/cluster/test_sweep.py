@@ -191,9 +191,9 @@ def test_bad_input_is_one_line_and_writes_nothing(
 def test_seeds_of_a_point_are_told_apart() -> None:
     base = smoke()
     one, other = (search_space.configure(base, {}, seed) for seed in (0, 1))
-    assert sweep.ground_key(one) != sweep.ground_key(other) != sweep.ground_key(other, 0)
+    assert grounds.ground_key(one) != grounds.ground_key(other) != grounds.ground_key(other, 0)
     wider = search_space.configure(base, {"acquisition.margin_pool": 50}, 0)
-    assert sweep.ground_key(wider) == sweep.ground_key(one)
+    assert grounds.ground_key(wider) == grounds.ground_key(one)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("none", "FIFO"), ("asha", "AsyncHyperBand"), ("median", "MedianStopping")])
