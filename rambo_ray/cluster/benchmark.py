@@ -87,7 +87,7 @@ def run(
         stages.say(f"\n{names}: {cells} cells ({number} of {len(waves)})")
         made = grounds.make(session, [site.request() for site in wave], samples, stages)
         began = time.monotonic()
-        _play(session, wave, made, store, work, shown, failures)
+        _play(session, wave, made, store, work, stages, shown, failures)
         stages.say(f"[cells: {duration(time.monotonic() - began)}]")
     shown.close()
     return failures
@@ -127,6 +127,7 @@ def _play(
     made: Sequence[Ground],
     store: CellStore,
     work: Path,
+    stages: Stages,
     shown: Progress,
     failures: list[Failure],
 ) -> None:
@@ -155,8 +156,8 @@ def _play(
             for cell in cells:
                 where = f"{wave[piece.site].name}, {cell.method.name}, B={cell.budget}"
                 failures.append(Failure(where, cause_of(error)))
-                shown.fail()
                 shown.advance(1, _weight(cell))
+                stages.say(f"failed: {where}: {failures[-1].error}")
             continue
         if isinstance(piece, _Selection):
             queue += [_Training(piece.site, cell, result) for cell in reversed(cells)]
