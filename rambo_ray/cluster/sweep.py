@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,10 +133,13 @@ def run(
             storage_path=str(logs),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=session.config.max_tries - 1),
-            callbacks=[_Shown(shown), *_mlflow(study)],
+            callbacks=[_Shown(shown), *_mlflow(study, stages.say)],
         ),
     )
-    results = tuner.fit()
+    with warnings.catch_warnings():
+        # Of a point whose trials were all stopped Tune takes the mean nevertheless.
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        results = tuner.fit()
     shown.close()
     if not optuna:
         ordered = list(points)
@@ -293,11 +298,22 @@ class _Shown(tune.Callback):
         self.shown.advance()
 
 
-def _mlflow(study: Study) -> list[tune.Callback]:
-    """MLflow's logger, where MLflow is installed."""
+def _mlflow(study: Study, say: Callable[[str], None]) -> list[tune.Callback]:
+    """MLflow's logger, where MLflow is installed: to MLFLOW_TRACKING_URI, or else to mlflow.db in the output.
+
+    A sweep does not depend on its logs: where they cannot be written, `say` is told why, and it goes on.
+    """
     if importlib.util.find_spec("mlflow") is None:
         return []
+    import mlflow
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    where = (Path(study.folder) / "mlruns").as_uri()
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(study.folder) / 'mlflow.db'}"
+    try:
+        mlflow.MlflowClient(tracking_uri=where).search_experiments()
+    except Exception as error:  # whatever its many backends raise
+        reason = " ".join(str(error).split())[:160]
+        say(f"MLflow is installed but cannot log to {where} ({reason}); going on without it")
+        return []
     return [MLflowLoggerCallback(tracking_uri=where, experiment_name="rambo_ray sweep")]
