@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rambo_ray import datasets, settings
+from rambo_ray import datasets, forecast, settings
+from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config import Config
 from rambo_ray.errors import RunError, UserError
@@ -18,6 +19,7 @@ from rambo_ray.pool import Problem, Revealed
 from rambo_ray.progress import duration
 from rambo_ray.rambo import Outcome, plan, run
 from rambo_ray.report import ReportContent, render
+from rambo_ray.retraining import LabeledArrays
 from rambo_ray.stages import Stages
 from rambo_ray.utility_model import save
 
@@ -38,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--config", metavar="FILE", help="YAML configuration, such as jobs/configs/digits.yaml")
     made.add_argument("--output", metavar="DIR", help="output directory; the same one again resumes the run")
+    made.add_argument("--dry-run", action="store_true", help="say what the run would cost on this cluster, and exit")
     made.add_argument("--keys", action="store_true", help="list all configuration keys and exit")
     made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the configuration")
     return made
@@ -56,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.output is not None:
             output_section = config.output.model_copy(update={"dir": parsed.output})
             config = config.model_copy(update={"output": output_section})
-        execute(config)
+        if parsed.dry_run:
+            forecast_costs(config)
+        else:
+            execute(config)
         return 0
 
     return exit_code("run.py", job)
@@ -97,6 +103,38 @@ def execute(config: Config) -> dict[str, Any]:
     _write(output, config, problem, revealed, outcome, metrics)
     stages.say(_summary(metrics, output))
     return metrics
+
+
+def forecast_costs(config: Config) -> list[forecast.Stage]:
+    """Time one small training on the cluster and say what a run of `config` would take of it; writes nothing.
+
+    Raises UserError for what cannot be run.
+    """
+    problem, revealed = datasets.load(config.data, config.seed)
+    stages = Stages(every_s=config.output.progress_seconds)
+    stages.say(_describe(config, problem))
+    todo = plan(config, problem, "cpu")
+    labeled, validation = (
+        LabeledArrays(part.pixels, part.labels) for part in (problem.labeled, problem.validation)
+    )
+    with connect(config.cluster) as session:
+        stages.say(f"Ray: {session.describe()}")
+        measured = probe.probe(session, config, plan(config, problem, session.device), labeled, validation)
+    found = forecast.stages(
+        config,
+        measured,
+        [*todo.offline, *todo.prefixes, *todo.held_out],
+        interpolated=len(todo.interpolation),
+        iterations=len(todo.prefixes) - 1,
+        k=len(problem.labeled),
+        num_pool=len(problem.pool),
+        num_workers=session.num_workers,
+        revealed=revealed is not None,
+    )
+    stored = sum(part.pixels.nbytes for part in (problem.labeled, problem.validation, problem.pool))
+    test = revealed.test.pixels.nbytes if revealed is not None and revealed.test is not None else 0
+    stages.say(forecast.table(found, measured, session.device, session.num_workers, stored + test))
+    return found
 
 
 def _describe(config: Config, problem: Problem) -> str:

@@ -155,3 +155,14 @@ def test_another_runs_directory_is_refused_and_untouched(
     assert main(["--config", str(ROOT / SMOKE), "--output", str(finished), "seed=1"]) == 2
     assert "holds a run with seed=0, this one has 1" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--config", str(ROOT / SMOKE), "--output", str(tmp_path / "run"), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("utility samples", "base classifier", "u_hat", "margins of the pool", "total", "nothing was run"):
+        assert part in shown, part
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,207 @@
+"""What a run would cost, from one small probe on the machine that would run it.
+
+The probe trains f once on a subset of middling size, computes that subset's OTDD, passes images
+through f and u_hat, and fits u_hat for one outer epoch. Everything else follows by proportion: a
+training on n images costs n^1.2 times a constant, since a larger subset needs more epochs, too.
+
+Letters: n images of a subset, N in the pool, as elsewhere.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rambo_ray import acquisition, features, seeds, training
+from rambo_ray.config import Config
+from rambo_ray.fitting import FitInput, fit
+from rambo_ray.objective import Pairs
+from rambo_ray.progress import duration
+from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer
+from rambo_ray.utility_model import UtilityModel
+from rambo_ray.utility_samples import UtilitySample
+
+GROWTH = 1.2  # exponent of a training's cost in the number of images
+PROBE_IMAGES = 100  # the probed subset has at most this many images
+FORWARD_IMAGES = 512
+TRAINER_START_S = 12.0  # Ray Train's controller and workers, before the first epoch
+_MB = 1e6
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one worker measured: seconds, images, epochs, bytes.
+
+    training_s: of f on `size` images, `epochs` epochs; otdd_s: of that subset; forward_s, encode_s:
+    per image through f and through u_hat; fit_epoch_s: one outer epoch on the offline pairs;
+    worker_bytes: the largest the worker's process has been.
+    """
+
+    size: int
+    epochs: int
+    training_s: float
+    otdd_s: float
+    forward_s: float
+    encode_s: float
+    fit_epoch_s: float
+    worker_bytes: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Expected cost of a stage: what it consists of, seconds of one worker, seconds on the clock."""
+
+    name: str
+    pieces: str
+    worker_s: float
+    wall_s: float
+
+
+def probe(
+    config: Config,
+    protocol: Protocol,
+    kind: features.Features,
+    weights: str | None,
+    samples: Sequence[UtilitySample],
+    labeled: LabeledArrays,
+    validation: LabeledArrays,
+    device: str = "cpu",
+) -> Probe:
+    """Measure one of a run's offline `samples` and what else is needed; trains f once."""
+    recipe = protocol.recipe
+    sizes = sorted(samples, key=lambda s: s.size)
+    chosen = [s for s in sizes if s.size <= PROBE_IMAGES][-1:] or sizes[:1]
+    subset, positions = chosen[0].indices, np.array(chosen[0].indices, dtype=np.int64)
+    retrainer = Retrainer(labeled, validation, protocol, device)
+    retrainer.otdd(subset)  # prepares S_val's part of the transport problem
+    began = time.perf_counter()
+    retrainer.otdd(subset)
+    otdd_s = time.perf_counter() - began
+
+    seed, short = seeds.integer(config.seed, "retraining"), replace(recipe, max_epochs=1)
+    training.train(retrainer.images, labeled.labels, short, seed, device, positions)  # the first one is slower
+    began = time.perf_counter()
+    trained = training.train(retrainer.images, labeled.labels, recipe, seed, device, positions)
+    training.evaluate(trained.model, retrainer.validation_images, validation.labels, recipe)
+    training_s = time.perf_counter() - began
+
+    pixels = np.resize(validation.pixels, (FORWARD_IMAGES, *validation.pixels.shape[1:]))
+    began = time.perf_counter()
+    training.predict(trained.model, pixels, recipe, device)
+    forward_s = (time.perf_counter() - began) / FORWARD_IMAGES
+
+    arrays = training.to_arrays(trained)
+    images = features.Encoder(kind, recipe, config.utility_model, weights).encode(labeled.pixels, arrays, device)
+    task = _one_epoch(config, samples, images)
+    began = time.perf_counter()
+    model = fit(task, device=device).model()
+    fit_epoch_s = time.perf_counter() - began
+    return Probe(
+        size=len(positions),
+        epochs=trained.epochs,
+        training_s=training_s,
+        otdd_s=otdd_s,
+        forward_s=forward_s,
+        encode_s=_encoding(kind, config, protocol, weights, model, pixels, arrays, device),
+        fit_epoch_s=fit_epoch_s,
+        worker_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    )
+
+
+def _encoding(
+    kind: features.Features,
+    config: Config,
+    protocol: Protocol,
+    weights: str | None,
+    model: UtilityModel,
+    pixels: np.ndarray,
+    arrays: training.Arrays,
+    device: str,
+) -> float:
+    encoder = features.Encoder(kind, protocol.recipe, config.utility_model, weights, model)
+    began = time.perf_counter()
+    encoder.encode(pixels, arrays, device)
+    return (time.perf_counter() - began) / len(pixels)
+
+
+def _one_epoch(config: Config, samples: Sequence[UtilitySample], images: np.ndarray) -> FitInput:
+    """A fit of one outer epoch on the offline pairs, with utilities that are drawn: time does not depend on them."""
+    drawn = np.random.default_rng(0).random((len(samples) // 2, 2))
+    first, second = (tuple(s.indices for s in samples[i::2]) for i in (0, 1))
+    pairs = Pairs(first, second, drawn, drawn + 1.0)
+    k = len(images)
+    prefixes = (tuple(range(k // 2)), tuple(range(k)))
+    none = Pairs((), (), np.zeros((0, 2)), np.zeros((0, 2)))
+    short = config.utility_model.model_copy(update={"outer_epochs": 1})
+    return FitInput(images, pairs, prefixes, (0.5, 0.5), (none,), short, config.seed)
+
+
+def stages(
+    config: Config,
+    measured: Probe,
+    retrained: Sequence[UtilitySample],
+    interpolated: int,
+    iterations: int,
+    k: int,
+    num_pool: int,
+    num_workers: int,
+    revealed: bool,
+) -> list[Stage]:
+    """Expected cost of each stage of a run on `num_workers` workers.
+
+    retrained: all subsets that f will be trained on; interpolated: how many get an OTDD only;
+    iterations: tau_1; revealed: whether f is trained again on what was bought.
+    """
+
+    def training_of(n: int) -> float:
+        return measured.training_s * (n / measured.size) ** GROWTH
+
+    def otdd_of(n: float) -> float:
+        return measured.otdd_s * n / measured.size
+
+    repeats = config.utility_samples.repeats
+    each = [repeats * training_of(s.size) + otdd_of(s.size) for s in retrained]
+    samples_s = sum(each) + interpolated * otdd_of(k / 2)
+    ask = config.acquisition
+    epochs = config.utility_model.outer_epochs * (iterations + 1)
+    fit_s = epochs * measured.fit_epoch_s
+    candidates = acquisition.candidate_count(num_pool, ask.margin_pool, ask.budget)
+    margins_s, encode_s = num_pool * measured.forward_s, (candidates + k) * measured.encode_s
+    base, final = training_of(k), training_of(k + ask.budget)
+    found = [
+        # At the end some workers wait for the last piece: half a largest one, on average.
+        Stage("utility samples", f"{len(retrained) * repeats:,} trainings", samples_s,
+              samples_s / num_workers + (0.5 * max(each) if num_workers > 1 else 0.0)),
+        Stage("base classifier", f"1 training, {k:,} images", base, base),
+        Stage("u_hat", f"{epochs} outer epochs", fit_s, fit_s / config.cluster.fit_workers + TRAINER_START_S),
+        Stage("margins of the pool", f"{num_pool:,} images", margins_s, margins_s / num_workers),
+        Stage("acquisition", f"{candidates + k:,} images", encode_s, encode_s / num_workers),
+    ]  # fmt: skip
+    if revealed:
+        found.append(Stage("final classifier", f"1 training, {k + ask.budget:,} images", final, final))
+    return found
+
+
+def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int, image_bytes: int) -> str:
+    """The forecast as text. image_bytes: of all images, which the driver and Ray's object store hold once each."""
+    unit = "GPU time" if device == "cuda" else "CPU time"
+    lines = [["stage", "pieces", unit, "wall time"]]
+    lines += [[s.name, s.pieces, duration(s.worker_s), duration(s.wall_s)] for s in found]
+    lines.append(["total", "", duration(sum(s.worker_s for s in found)), duration(sum(s.wall_s for s in found))])
+    widths = [max(len(line[i]) for line in lines) for i in range(4)]
+    rows = ["  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+            for line in lines]  # fmt: skip
+    memory = (
+        f"memory: {measured.worker_bytes / _MB:,.0f} MB in each of {num_workers} workers; "
+        f"{image_bytes / _MB:,.1f} MB of images in the driver and in Ray's object store"
+    )
+    basis = (
+        f"timed here: one training on {measured.size} images, {measured.training_s:.1f} s ({measured.epochs} epochs); "
+        "the number of epochs varies from subset to subset and grows with images that are hard"
+    )
+    return "\n".join([*rows, memory, basis, "nothing was run or written"])
