@@ -18,7 +18,7 @@ from rambo_ray.outputs import Output, manifest
 from rambo_ray.pool import Problem, Revealed
 from rambo_ray.progress import duration
 from rambo_ray.rambo import Outcome, plan, run
-from rambo_ray.report import ReportContent, render
+from rambo_ray.report import ReportContent, ranking_reading, render
 from rambo_ray.retraining import LabeledArrays
 from rambo_ray.stages import Stages
 from rambo_ray.utility_model import save
@@ -240,13 +240,9 @@ def _summary(metrics: dict[str, Any], output: Output) -> str:
     lines = ["", f"{metrics['sizes']['budget']} images picked in {duration(metrics['seconds']['total'])}"]
     rows = [("accuracy on S_val", change("validation")), ("accuracy on test", change("test"))]
     if ranking["held_out_subsets"]:
-        rows.append(
-            (
-                "u_hat's ranking",
-                f"{ranking['held_out_pairwise_accuracy']:.2f} of held-out pairs in the right order (0.50 is chance), "
-                f"Kendall tau {ranking['held_out_kendall_tau']:+.2f}",
-            )
-        )
+        share, tau = ranking["held_out_pairwise_accuracy"], ranking["held_out_kendall_tau"]
+        rows.append(("u_hat's ranking", f"{share:.2f} of held-out pairs in the right order, Kendall tau {tau:+.2f}:"))
+        rows.append(("", ranking_reading(ranking)[0]))
     rows += [
         ("selection", str(output.folder / "selection.parquet")),
         ("report", str(output.folder / "report.html")),
