@@ -123,10 +123,8 @@ def _styles(experiment: Experiment) -> list[tuple[str, Any, float]]:
     """Name, colour and line width of each method; those that matter most are drawn last, on top."""
     named = {HEADLINE: (PICKED, 2.4), experiment.control: (LEARNED, 2.0), RANDOM: (INK, 1.6)}
     others = [method.name for method in experiment.methods if method.name not in named]
-    palette = colormaps["tab20"]
-    styles: list[tuple[str, Any, float]] = [
-        (name, palette((2 * i + 1) % 20 if i < 10 else (2 * i) % 20), 1.2) for i, name in enumerate(others)
-    ]
+    pale = [*(colormaps["tab20"](i) for i in range(1, 20, 2)), *(colormaps["Dark2"](i) for i in (5, 3, 4))]
+    styles: list[tuple[str, Any, float]] = [(name, pale[i % len(pale)], 1.2) for i, name in enumerate(others)]
     present = [method.name for method in experiment.methods]
     return styles + [(name, *named[name]) for name in (RANDOM, experiment.control, HEADLINE) if name in present]
 
