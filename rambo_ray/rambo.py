@@ -28,7 +28,7 @@ from rambo_ray.sample_store import SampleStore
 from rambo_ray.stages import Stages
 from rambo_ray.training import Recipe
 from rambo_ray.utility_model import UtilityModel
-from rambo_ray.utility_samples import UtilitySample
+from rambo_ray.utility_samples import Utility, UtilitySample
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Plan:
     protocol: Protocol
     kind: features.Features
     imagenet_weights: str | None
+    utility: Utility
     offline: list[UtilitySample]
     prefixes: list[UtilitySample]
     held_out: list[UtilitySample]
@@ -97,6 +98,7 @@ def plan(config: Config, problem: Problem, device: str) -> Plan:
         protocol=protocol,
         kind=kind,
         imagenet_weights=weights,
+        utility=samples.utility,
         offline=offline,
         prefixes=prefixes,
         held_out=utility_samples.held_out_samples(samples.num_held_out, k, *drawn),
@@ -128,7 +130,9 @@ def measure(
     """
     known = len(store.measurements)
     jobs = [
-        collect.Job(data, todo.protocol, [*todo.offline, *todo.prefixes, *todo.held_out, *todo.interpolation])
+        collect.Job(
+            data, todo.protocol, [*todo.offline, *todo.prefixes, *todo.held_out, *todo.interpolation], todo.utility
+        )
         for todo, data in plans
     ]
     found, usage = collect.collect(session, jobs, store, stages.progress)

@@ -45,7 +45,7 @@ class SampleStore:
     """The folder `utility_samples/` of an output directory."""
 
     def __init__(self, folder: str | Path, utility: Utility) -> None:
-        """Use `folder`, made when first written to; `utility` is the configured u(subset)."""
+        """Use `folder`, made when first written to; `utility` is what the column of that name holds."""
         self.folder = Path(folder)
         self.utility = utility
         self._rows: set[tuple[str, int, int]] = set()

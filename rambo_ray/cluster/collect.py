@@ -13,7 +13,7 @@ from rambo_ray.cluster.workers import Usage, work_through
 from rambo_ray.progress import Progress
 from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer
 from rambo_ray.sample_store import SampleStore
-from rambo_ray.utility_samples import Measurement, UtilitySample
+from rambo_ray.utility_samples import Measurement, Utility, UtilitySample
 
 # Finished samples reach the disk at least this often: what a crash can cost.
 WRITE_EVERY_S = 2.0
@@ -34,11 +34,12 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Job:
-    """Samples of one S_0 that are to be measured, and how."""
+    """Samples of one S_0 that are to be measured, how, and what of it is u(subset)."""
 
     data: Labeled
     protocol: Protocol
     samples: Sequence[UtilitySample]
+    utility: Utility
 
 
 class _RetrainActor:
@@ -104,12 +105,11 @@ def collect(
         _measure(session, jobs, store, places, pieces, found, usage, shown)
         shown.close()
 
-    def measured(sample: UtilitySample) -> UtilitySample:
-        if sample.kind == "retrained":
-            return sample.measured(store.measurements[sample.sample_id], store.utility)
-        return sample.measured(found[sample.sample_id], store.utility)
+    def measured(sample: UtilitySample, utility: Utility) -> UtilitySample:
+        known = store.measurements if sample.kind == "retrained" else found
+        return sample.measured(known[sample.sample_id], utility)
 
-    return [[measured(sample) for sample in job.samples] for job in jobs], usage
+    return [[measured(sample, job.utility) for sample in job.samples] for job in jobs], usage
 
 
 def _measure(

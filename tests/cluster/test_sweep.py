@@ -92,6 +92,19 @@ def ground_of(session: Session, folder: Path, answers: Revealed | None) -> Groun
     return grounds.make(session, [request], store, Stages(stream=io.StringIO()))[0]
 
 
+def test_grounds_that_share_a_store_have_utilities_of_their_own(session: Session, tmp_path: Path) -> None:
+    problem, _ = digits()
+    store = SampleStore(tmp_path / "utility_samples", "accuracy")
+    both = [smoke(f"utility_samples.utility={name}") for name in ("accuracy", "neg_val_loss")]
+    requests = [grounds.Request(config, problem, None) for config in both]
+    (alone,) = grounds.make(session, requests[1:], store, Stages(stream=io.StringIO()))
+    trained = len(store.measurements)
+    accuracy, loss = grounds.make(session, requests, store, Stages(stream=io.StringIO()))
+    assert (accuracy.offline.utility >= 0).all() and (loss.offline.utility < 0).all()
+    assert np.array_equal(alone.offline.utility, loss.offline.utility)
+    assert len(store.measurements) == trained, "what is trained does not depend on what is read off it"
+
+
 def test_a_trial_selects_what_the_main_job_selects(session: Session, tmp_path: Path) -> None:
     problem, revealed = digits()
     outcome = run(smoke(), problem, revealed, session, tmp_path, Stages(stream=io.StringIO()))
