@@ -58,6 +58,12 @@ class Ground:
     evidence: Evidence | None = None
     sample_seconds: float = 0.0
 
+    def revealed(self) -> np.ndarray:
+        """The pool's labels, [N]; raises ValueError where nobody knows them or nobody may ask."""
+        if self.answers is None:
+            raise ValueError("this ground's pool has no labels to answer with")
+        return self.answers
+
     def fit_input(self, config: Config) -> FitInput:
         """What u_hat is fitted to under `config`."""
         return FitInput(
@@ -153,6 +159,7 @@ def acquire_and_retrain(config: Config, ground: Ground, model: UtilityModel, dev
 
     Raises ValueError where the ground has no answers.
     """
+    ground.revealed()
     picked = acquire(config, ground, model, device).pool_index
     return retrain(ground, picked, seeds.integer(config.seed, "final_classifier"), device).accuracy
 
@@ -171,10 +178,9 @@ def retrain(ground: Ground, picked: np.ndarray, seed: int, device: str) -> Retra
 
     Raises ValueError where the ground has no answers.
     """
-    if ground.answers is None:
-        raise ValueError("this ground's pool has no labels to answer with")
+    answers = ground.revealed()
     pixels = np.concatenate([ground.labeled.pixels, ground.pool[picked]])
-    labels = np.concatenate([ground.labeled.labels, ground.answers[picked]])
+    labels = np.concatenate([ground.labeled.labels, answers[picked]])
     trained = training.train(pixels, labels, ground.recipe, seed, device=device)
     accuracy = {
         name: training.evaluate(trained.model, part.pixels, part.labels, ground.recipe).accuracy
