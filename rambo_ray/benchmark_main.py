@@ -16,7 +16,7 @@ from rambo_ray.cluster import benchmark
 from rambo_ray.cluster.benchmark import Site, Todo
 from rambo_ray.cluster.grounds import Request, ground_key
 from rambo_ray.cluster.session import connect
-from rambo_ray.config import Config, DataConfig
+from rambo_ray.config import Config
 from rambo_ray.errors import UserError, nearest
 from rambo_ray.experiment import Experiment
 from rambo_ray.main import Parser, exit_code
@@ -189,20 +189,17 @@ class _Datasets:
     """Datasets by what they depend on, read once; of each division only the fingerprints are kept."""
 
     def __init__(self) -> None:
-        self._read: dict[str, datasets.Dataset] = {}
+        self._reader = datasets.Reader()
         self._fingerprints: dict[str, str] = {}
         self._recipes: dict[str, str] = {}
-        self._last: tuple[str, Problem, Revealed] | None = None
+        self._last: tuple[str, tuple[Problem, Revealed | None]] | None = None
 
-    def problem(self, config: Config) -> tuple[Problem, Revealed]:
+    def problem(self, config: Config) -> tuple[Problem, Revealed | None]:
         """The problem of a configuration; the last one is kept."""
         name = self._name(config)
         if self._last is None or self._last[0] != name:
-            whole = _without_split(config.data)
-            if whole not in self._read:
-                self._read[whole] = datasets.read(config.data)
-            self._last = (name, *datasets.problem(self._read[whole], config.data, config.seed))
-        return self._last[1:]
+            self._last = (name, self._reader.load(config.data, config.seed))
+        return self._last[1]
 
     def fingerprint(self, config: Config) -> str:
         """Of S_0, S_val and the pool."""
@@ -227,11 +224,6 @@ class _Datasets:
     def _name(self, config: Config) -> str:
         split = config.seed if config.data.split_seed is None else config.data.split_seed
         return f"{split} {config.data}"
-
-
-def _without_split(data: DataConfig) -> str:
-    kept = ("name", "root", "download", "image_size", "channels")
-    return str({key: getattr(data, key) for key in kept})
 
 
 def _write(results: Results, folder: Path, failures: list[Failure], missing: int, command: str) -> None:

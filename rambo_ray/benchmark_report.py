@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rambo_ray import benchmark_plots, benchmark_results, gallery
+from rambo_ray import benchmark_plots, benchmark_results, gallery, text_table
 from rambo_ray.benchmark_results import METRICS, Results
 from rambo_ray.cells import Failure
 from rambo_ray.experiment import ORACLE, Panel
@@ -76,11 +76,11 @@ def markdown(results: Results, command: str) -> str:
         parts.append(f"## {panel.name}\n\n{about(panel)}")
         for metric in results.metrics():
             head = benchmark_results.header(results, panel, metric)
-            text = benchmark_results.as_markdown(head, benchmark_results.table(results, panel, metric))
+            text = text_table.markdown(head, benchmark_results.table(results, panel, metric))
             parts.append(f"Accuracy on {METRICS[metric]}, percent:\n\n{text}")
         parts += benchmark_results.rankings(results, panel)
         rows = benchmark_results.times(results, panel)
-        parts.append(f"Seconds of one thread:\n\n{benchmark_results.as_markdown(benchmark_results.TIMES, rows)}")
+        parts.append(f"Seconds of one thread:\n\n{text_table.markdown(benchmark_results.TIMES, rows)}")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

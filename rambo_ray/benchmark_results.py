@@ -8,18 +8,17 @@ several budgets, each seed's value is its mean over them.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
+from rambo_ray import text_table
 from rambo_ray.cells import Cell
 from rambo_ray.experiment import Experiment, Method, Panel
+from rambo_ray.outputs import write_table
 from rambo_ray.paired import Difference, difference, mean_and_error
 
 Metric = Literal["accuracy", "test_accuracy"]
@@ -181,28 +180,11 @@ def rankings(results: Results, panel: Panel) -> list[str]:
     return found
 
 
-def as_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first one to the left."""
-    lines = [list(head), *(list(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    aligned = []
-    for first, *rest in lines:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
-        aligned.append("  ".join(cells).rstrip())
-    return "\n".join(aligned)
-
-
 def brief(results: Results, panel: Panel, metric: Metric) -> str:
     """The table as a terminal has room for it: without the bootstrap's columns."""
     head, rows = header(results, panel, metric), table(results, panel, metric)
     kept = [i for i, name in enumerate(head) if name != "95 % bootstrap"]
-    return as_text([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
-
-
-def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same as a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return text_table.aligned([[line[i] for i in kept] for line in (head, *rows)], left=1)
 
 
 def write_cells(results: Results, folder: Path) -> None:
@@ -212,8 +194,4 @@ def write_cells(results: Results, folder: Path) -> None:
         {"panel": panel, "method": method, "budget": budget, "seed": seed, **{n: asdict(cell)[n] for n in names}}
         for (panel, method, budget, seed), cell in results.cells.items()
     ]
-    content = pa.Table.from_pylist(records)
-    for name, write in (("cells.parquet", pq.write_table), ("cells.csv", pyarrow.csv.write_csv)):
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        write(content, temporary)
-        os.replace(temporary, folder / name)
+    write_table(pa.Table.from_pylist(records), folder / "cells")

@@ -21,7 +21,6 @@ from rambo_ray.main import Parser, exit_code
 from rambo_ray.outputs import Output
 from rambo_ray.progress import duration
 from rambo_ray.rambo import Measured, measure, plan
-from rambo_ray.retraining import LabeledArrays
 from rambo_ray.sample_store import SampleStore
 from rambo_ray.stages import Stages
 
@@ -65,13 +64,12 @@ def execute(config: Config, folder: str) -> Measured:
         f"{len(todo.held_out)} held-out subsets of {len(problem.labeled)} labelled images"
     )
     output = Output.claim(folder, config)
-    labeled, validation = (LabeledArrays(part.pixels, part.labels) for part in (problem.labeled, problem.validation))
     with connect(config.cluster) as session:
         stages.say(f"Ray: {session.describe()}")
         store = SampleStore(output.folder / "utility_samples", config.utility_samples.utility)
-        again = plan(config, problem, session.device)
+        data = Labeled.put(problem)
         stages.begin("utility samples")
-        (measured,) = measure(session, [(again, Labeled.put(labeled, validation))], store, stages)
+        (measured,) = measure(session, [(plan(config, problem, session.device), data)], store, stages)
         stages.end()
     utilities = np.array([s.utility for s in (*measured.offline, *measured.prefixes, *measured.held_out)])
     stages.say(

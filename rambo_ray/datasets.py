@@ -60,48 +60,45 @@ class Dataset:
     class_names: tuple[str, ...]
 
 
+class Reader:
+    """Reads datasets and divides them; one that several seeds or splits share is read once."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, Dataset] = {}
+
+    def load(self, data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
+        """The problem that `data` describes, and what an evaluation may know (None for `own`).
+
+        The split follows from data.split_seed, or from `seed` where that is null. Raises UserError, one
+        line, for whatever is wrong with the configuration's names and paths or with the files.
+        """
+        if data.name not in NAMES:
+            raise UserError(f"data.name={data.name}: no such dataset; {nearest(data.name, NAMES)}")
+        if data.name == "own":
+            return _own(data), None
+        source = repr([data.name, data.root, data.download, data.image_size, data.channels])
+        if source not in self._whole:
+            self._whole[source] = _dataset(data)
+        dataset = self._whole[source]
+        benchmark = BENCHMARKS.get(data.name)
+        normalisation = benchmark.normalisation if benchmark else None
+        if normalisation and len(normalisation[0]) != dataset.train.shape[2]:
+            normalisation = None  # grey turned to colour or back: the usual numbers do not apply
+        problem, pool_labels = divide(
+            dataset.train,
+            dataset.class_names,
+            num_labeled=data.num_labeled,
+            num_validation=data.num_validation,
+            pool_limit=data.pool_limit,
+            seed=seed if data.split_seed is None else data.split_seed,
+            normalisation=normalisation,
+        )
+        return problem, Revealed(pool_labels, dataset.test)
+
+
 def load(data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
-    """The problem that `data` describes, and what an evaluation may know (None for `own`).
-
-    The split follows from data.split_seed, or from `seed` where that is null. Raises UserError, one
-    line, for whatever is wrong with the configuration's names and paths or with the files.
-    """
-    _check_name(data)
-    return (_own(data), None) if data.name == "own" else problem(read(data), data, seed)
-
-
-def read(data: DataConfig) -> Dataset:
-    """The labelled dataset that `data` names, before it is divided; several seeds can share it.
-
-    Raises UserError as `load`, and for `own`, which is no such dataset.
-    """
-    _check_name(data)
-    if data.name == "own":
-        raise UserError(f"data.name=own: a labelled dataset is needed here; give one of {', '.join(NAMES[:-1])}")
-    return _dataset(data)
-
-
-def problem(dataset: Dataset, data: DataConfig, seed: int) -> tuple[Problem, Revealed]:
-    """`dataset` divided as `data` and `seed` say, see `load`."""
-    benchmark = BENCHMARKS.get(data.name)
-    normalisation = benchmark.normalisation if benchmark else None
-    if normalisation and len(normalisation[0]) != dataset.train.shape[2]:
-        normalisation = None  # grey turned to colour or back: the usual numbers do not apply
-    made, pool_labels = divide(
-        dataset.train,
-        dataset.class_names,
-        num_labeled=data.num_labeled,
-        num_validation=data.num_validation,
-        pool_limit=data.pool_limit,
-        seed=seed if data.split_seed is None else data.split_seed,
-        normalisation=normalisation,
-    )
-    return made, Revealed(pool_labels, dataset.test)
-
-
-def _check_name(data: DataConfig) -> None:
-    if data.name not in NAMES:
-        raise UserError(f"data.name={data.name}: no such dataset; {nearest(data.name, NAMES)}")
+    """One problem, see `Reader.load`."""
+    return Reader().load(data, seed)
 
 
 def _dataset(data: DataConfig) -> Dataset:

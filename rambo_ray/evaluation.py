@@ -35,6 +35,15 @@ def set_scores(model: UtilityModel, images: np.ndarray, subsets: Sequence[Sequen
         return model.score(phi).double().numpy()
 
 
+def judge(
+    model: UtilityModel, images: np.ndarray, subsets: Sequence[Sequence[int]], utilities: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, RankingQuality]:
+    """u_hat's scores and the true utilities, [G] each, of held-out subsets of one size, and how well they agree."""
+    scores = set_scores(model, images, subsets) if subsets else np.zeros(0)
+    true = np.array(utilities, dtype=np.float64)
+    return scores, true, ranking_quality(scores, true, len(subsets[0]) if subsets else 0)
+
+
 def ranking_quality(scores: np.ndarray, utilities: np.ndarray, size: int) -> RankingQuality:
     """Compare scores [G] with true utilities [G] of subsets of `size` images."""
     first, second = np.triu_indices(len(scores), k=1)

@@ -1,8 +1,8 @@
 """What a run would cost, from one small probe on the machine that would run it.
 
 The probe trains f once on a subset of middling size, computes that subset's OTDD, passes images
-through f and u_hat, and fits u_hat for one outer epoch. Everything else follows by proportion: a
-training on n images costs n^1.2 times a constant, since a larger subset needs more epochs, too.
+through f and u_hat, and fits u_hat for one outer epoch. Everything else follows by proportion, for
+trainings to `retraining.relative_cost`.
 
 Letters: n images of a subset, N in the pool, as elsewhere.
 """
@@ -17,16 +17,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rambo_ray import acquisition, features, seeds, training
+from rambo_ray import acquisition, features, seeds, text_table, training
 from rambo_ray.config import Config
 from rambo_ray.fitting import FitInput, fit
 from rambo_ray.objective import Pairs
 from rambo_ray.progress import duration
-from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer
+from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer, relative_cost
 from rambo_ray.utility_model import UtilityModel
 from rambo_ray.utility_samples import UtilitySample
 
-GROWTH = 1.2  # exponent of a training's cost in the number of images
 PROBE_IMAGES = 100  # the probed subset has at most this many images
 FORWARD_IMAGES = 512
 TRAINER_START_S = 12.0  # Ray Train's controller and workers, before the first epoch
@@ -159,7 +158,7 @@ def stages(
     """
 
     def training_of(n: int) -> float:
-        return measured.training_s * (n / measured.size) ** GROWTH
+        return measured.training_s * relative_cost(n) / relative_cost(measured.size)
 
     def otdd_of(n: float) -> float:
         return measured.otdd_s * n / measured.size
@@ -193,9 +192,6 @@ def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int
     lines = [["stage", "pieces", unit, "wall time"]]
     lines += [[s.name, s.pieces, duration(s.worker_s), duration(s.wall_s)] for s in found]
     lines.append(["total", "", duration(sum(s.worker_s for s in found)), duration(sum(s.wall_s for s in found))])
-    widths = [max(len(line[i]) for line in lines) for i in range(4)]
-    rows = ["  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-            for line in lines]  # fmt: skip
     memory = (
         f"memory: {measured.worker_bytes / _MB:,.0f} MB in each of {num_workers} workers; "
         f"{image_bytes / _MB:,.1f} MB of images in the driver and in Ray's object store"
@@ -204,4 +200,4 @@ def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int
         f"timed here: one training on {measured.size} images, {measured.training_s:.1f} s ({measured.epochs} epochs); "
         "the number of epochs varies from subset to subset and grows with images that are hard"
     )
-    return "\n".join([*rows, memory, basis, "nothing was run or written"])
+    return "\n".join([text_table.aligned(lines, left=2), memory, basis, "nothing was run or written"])

@@ -114,9 +114,7 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
     stages = Stages(every_s=config.output.progress_seconds)
     stages.say(_describe(config, problem))
     todo = plan(config, problem, "cpu")
-    labeled, validation = (
-        LabeledArrays(part.pixels, part.labels) for part in (problem.labeled, problem.validation)
-    )
+    labeled, validation = (LabeledArrays.of(part) for part in (problem.labeled, problem.validation))
     with connect(config.cluster) as session:
         stages.say(f"Ray: {session.describe()}")
         measured = probe.probe(session, config, plan(config, problem, session.device), labeled, validation)

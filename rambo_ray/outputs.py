@@ -16,7 +16,8 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 from rambo_ray import settings
@@ -94,9 +96,8 @@ class Output:
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the directory, whole or not at all."""
         path = self.folder / name
-        temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
         return path
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -117,10 +118,25 @@ class Output:
             }
         )
         path = self.folder / "selection.parquet"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        pq.write_table(table, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary)
         return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to: what is there in the end becomes `path`, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    yield temporary
+    os.replace(temporary, path)
+
+
+def write_table(content: pa.Table, path: Path) -> None:
+    """Write a table as `path`.parquet and `path`.csv."""
+    with replacing(path.with_suffix(".parquet")) as temporary:
+        pq.write_table(content, temporary)
+    with replacing(path.with_suffix(".csv")) as temporary:
+        pyarrow.csv.write_csv(content, temporary)
 
 
 def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]:

@@ -44,6 +44,11 @@ class Plan:
     held_out: list[UtilitySample]
     interpolation: list[UtilitySample]
 
+    @property
+    def parts(self) -> tuple[list[UtilitySample], ...]:
+        """All samples, in the order of `Measured`."""
+        return self.offline, self.prefixes, self.held_out, self.interpolation
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -130,9 +135,7 @@ def measure(
     """
     known = len(store.measurements)
     jobs = [
-        collect.Job(
-            data, todo.protocol, [*todo.offline, *todo.prefixes, *todo.held_out, *todo.interpolation], todo.utility
-        )
+        collect.Job(data, todo.protocol, [s for part in todo.parts for s in part], todo.utility)
         for todo, data in plans
     ]
     found, usage = collect.collect(session, jobs, store, stages.progress)
@@ -140,9 +143,7 @@ def measure(
     measured = []
     for (todo, _), samples in zip(plans, found, strict=True):
         remaining = iter(samples)
-        offline, prefixes, held_out, interpolation = (
-            [next(remaining) for _ in part] for part in (todo.offline, todo.prefixes, todo.held_out, todo.interpolation)
-        )
+        offline, prefixes, held_out, interpolation = ([next(remaining) for _ in part] for part in todo.parts)
         measured.append(Measured(offline, prefixes, held_out, interpolation, usage, retrained))
     return measured
 
@@ -168,10 +169,7 @@ def held_out_ranking(
 ) -> tuple[np.ndarray, np.ndarray, evaluation.RankingQuality]:
     """u_hat's scores and the true utilities of the held-out subsets, [G] each, and how well they agree."""
     held_out = measured.held_out
-    scores = evaluation.set_scores(model, images, [s.indices for s in held_out]) if held_out else np.zeros(0)
-    utilities = np.array([s.utility for s in held_out])
-    quality = evaluation.ranking_quality(scores, utilities, held_out[0].size if held_out else 0)
-    return scores, utilities, quality
+    return evaluation.judge(model, images, [s.indices for s in held_out], [s.utility for s in held_out])
 
 
 def run(
@@ -184,9 +182,8 @@ def run(
     """
     todo = plan(config, problem, session.device)
     f = todo.protocol.recipe
-    labeled = LabeledArrays(problem.labeled.pixels, problem.labeled.labels)
-    validation = LabeledArrays(problem.validation.pixels, problem.validation.labels)
-    data, pool = collect.Labeled.put(labeled, validation), ray.put(problem.pool.pixels)
+    labeled = problem.labeled
+    data, pool = collect.Labeled.put(problem), ray.put(problem.pool.pixels)
     store = SampleStore(folder / "utility_samples", config.utility_samples.utility)
 
     # Lines 3, 6, 10, 11: what subsets are worth.
@@ -197,15 +194,15 @@ def run(
     stages.begin("base classifier")
     sets = {"validation": data.validation}
     if revealed is not None and revealed.test is not None:
-        sets["test"] = ray.put(LabeledArrays(revealed.test.pixels, revealed.test.labels))
+        sets["test"] = ray.put(LabeledArrays.of(revealed.test))
     base_seed = seeds.integer(config.seed, "base_classifier")
     before: tasks.TrainedClassifier = tasks.fetch(
         tasks.train_classifier(session, data.labeled, f, base_seed, sets), "the base classifier"
     )
     classifier = ray.put(before.arrays)
     frozen = features.Encoder(todo.kind, f, config.utility_model, todo.imagenet_weights)
-    labeled_pixels = ray.put(problem.labeled.pixels)
-    images = tasks.encodings(session, labeled_pixels, np.arange(len(problem.labeled)), ray.put(frozen), classifier)
+    labeled_pixels = ray.put(labeled.pixels)
+    images = tasks.encodings(session, labeled_pixels, np.arange(len(labeled)), ray.put(frozen), classifier)
 
     # Lines 3 and 8 to 14: the offline fit, then tau_1 iterations of interpolation and bilevel fit.
     stages.begin("u_hat")
@@ -233,7 +230,7 @@ def run(
     )
     encoder = ray.put(features.Encoder(todo.kind, f, config.utility_model, todo.imagenet_weights, model))
     encoded = tasks.encodings(session, pool, ranked, encoder, classifier)
-    own = tasks.encodings(session, labeled_pixels, np.arange(len(problem.labeled)), encoder, classifier)
+    own = tasks.encodings(session, labeled_pixels, np.arange(len(labeled)), encoder, classifier)
     selection = acquisition.acquire(
         margins,
         ranked,

@@ -15,6 +15,7 @@ import numpy as np
 
 from rambo_ray import seeds, training
 from rambo_ray.config import Config
+from rambo_ray.images import LabeledImages
 from rambo_ray.otdd import Transport
 from rambo_ray.utility_samples import Measurement
 
@@ -25,6 +26,16 @@ class LabeledArrays:
 
     pixels: np.ndarray
     labels: np.ndarray
+
+    @classmethod
+    def of(cls, images: LabeledImages) -> LabeledArrays:
+        """The arrays of labelled images, without their ids."""
+        return cls(images.pixels, images.labels)
+
+
+def relative_cost(images: int) -> float:
+    """What training f on so many images costs, in units of its own: a larger subset needs more epochs, too."""
+    return float(images) ** 1.2
 
 
 @dataclass(frozen=True)

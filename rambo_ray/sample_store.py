@@ -9,7 +9,6 @@ u_hat and are written anew, in one file, by each fit.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rambo_ray.errors import RunError
+from rambo_ray.outputs import replacing
 from rambo_ray.utility_samples import Measurement, Utility, UtilitySample
 
 _MEASURED = ("accuracy", "soft_accuracy", "val_loss")
@@ -120,7 +120,6 @@ def _measurement(row: dict[str, object]) -> Measurement:
 
 def _write(path: Path, table: pa.Table) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
     return path

@@ -33,11 +33,10 @@ class Stages:
             self.say(f"[{self._name}: {duration(taken)}]")
             self._name = None
 
-    def progress(self, total: int, total_weight: float | None = None) -> Progress:
-        """A display for `total` pieces of work of the current stage."""
-        return Progress(
-            self._name or "", total, total_weight=total_weight, every_s=self.every_s, stream=self.stream
-        )
+    def progress(self, total: int, total_weight: float | None = None, label: str | None = None) -> Progress:
+        """A display for `total` pieces of work: of the current stage, or, under `label`, of several."""
+        name = label if label is not None else self._name or ""
+        return Progress(name, total, total_weight=total_weight, every_s=self.every_s, stream=self.stream)
 
     def say(self, line: str) -> None:
         """One line for the person who watches."""

@@ -132,12 +132,13 @@ def _requests(
     """
     configs = {seed: [search_space.configure(base, p, seed) for p in points or [{}]] for seed in seeds}
     loaded: dict[str, tuple[Problem, Revealed | None]] = {}
+    reader = datasets.Reader()
 
     def data(config: Config) -> tuple[Problem, Revealed | None]:
         split = config.data.split_seed if config.data.split_seed is not None else config.seed
         key = f"{split if config.data.name != 'own' else ''} {config.data}"
         if key not in loaded:
-            loaded[key] = datasets.load(config.data, config.seed)
+            loaded[key] = reader.load(config.data, config.seed)
         return loaded[key]
 
     k = len(data(search_space.configure(base, {}, seeds[0]))[0].labeled)

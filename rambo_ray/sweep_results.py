@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from rambo_ray import paired
+from rambo_ray import paired, text_table
+from rambo_ray.outputs import write_table
 
 METRICS = ("objective", "simulated_accuracy", "simulated_gain", "ranking_accuracy", "kendall_tau",
            "oracle_accuracy", "oracle_test_accuracy")  # fmt: skip
@@ -149,8 +147,7 @@ def table(summary: Summary, keys: Sequence[str], oracle: bool) -> str:
         mark = "*" if summary.best is not None and p.point == summary.best.point else ""
         cells = [interval(p, name) for name in names]
         lines.append([mark, *(shown(p.values[key]) for key in keys), *cells, counts(p)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines) + note
+    return text_table.aligned(lines) + note
 
 
 def columns(oracle: bool) -> dict[str, str]:
@@ -201,10 +198,7 @@ def write_tables(rows: Sequence[TrialRow], keys: Sequence[str], folder: Path, or
     data["error"] = pa.array([row.error for row in rows], pa.string())
     data["oracle"] = pa.array([oracle] * len(rows), pa.bool_())
     content = pa.table(data).replace_schema_metadata({"rambo_ray.oracle": json.dumps(oracle)})
-    for name, write in (("sweep.parquet", pq.write_table), ("sweep.csv", pyarrow.csv.write_csv)):
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        write(content, temporary)
-        os.replace(temporary, folder / name)
+    write_table(content, folder / "sweep")
 
 
 def _column(values: Sequence[Any]) -> pa.Array:

@@ -17,7 +17,7 @@ import numpy as np
 from rambo_ray import acquisition, features, seeds, training
 from rambo_ray.baselines.evidence import Evidence
 from rambo_ray.config import Config
-from rambo_ray.evaluation import ranking_quality, set_scores
+from rambo_ray.evaluation import RankingQuality, judge
 from rambo_ray.fitting import FitInput, FitResult
 from rambo_ray.objective import Pairs
 from rambo_ray.retraining import LabeledArrays
@@ -63,6 +63,10 @@ class Ground:
         if self.answers is None:
             raise ValueError("this ground's pool has no labels to answer with")
         return self.answers
+
+    def ranking(self, model: UtilityModel) -> RankingQuality:
+        """How well u_hat ranks the held-out subsets."""
+        return judge(model, self.images, self.held_out, self.held_out_utilities)[2]
 
     def fit_input(self, config: Config) -> FitInput:
         """What u_hat is fitted to under `config`."""
@@ -131,9 +135,7 @@ def evaluate(
 
     nan = float("nan")
     model = fit(ground.fit_input(config), shown).model()
-    scores = set_scores(model, ground.images, ground.held_out) if ground.held_out else np.zeros(0)
-    size = len(ground.held_out[0]) if ground.held_out else 0
-    ranking = ranking_quality(scores, np.array(ground.held_out_utilities), size)
+    ranking = ground.ranking(model)
 
     accuracies, gains = [], []
     for fold_config, fold in folds:

@@ -27,9 +27,10 @@ from rambo_ray.cluster.fit import fit_here
 from rambo_ray.cluster.grounds import Request
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.config import Config
-from rambo_ray.evaluation import RankingQuality, ranking_quality, set_scores
+from rambo_ray.evaluation import RankingQuality
 from rambo_ray.experiment import ORACLE, Method, is_nested
-from rambo_ray.progress import Progress, duration
+from rambo_ray.progress import Progress
+from rambo_ray.retraining import relative_cost
 from rambo_ray.sample_store import SampleStore
 from rambo_ray.stages import Stages
 from rambo_ray.trial import Ground, Retrained, acquire, retrain
@@ -76,19 +77,16 @@ def run(
     samples: the store of utility samples; work: a folder that every node reaches, for fits of u_hat.
     """
     total = sum(len(site.cells) for site in sites)
-    shown = Progress(
-        "cells", total, total_weight=sum(_weight(c) for s in sites for c in s.cells),
-        every_s=stages.every_s, stream=stages.stream,
-    )  # fmt: skip
+    shown = stages.progress(total, sum(_weight(cell) for site in sites for cell in site.cells), label="cells")
     failures: list[Failure] = []
     for number, wave in enumerate(waves := _waves(sites, session.num_workers), start=1):
         cells = sum(len(site.cells) for site in wave)
         names = wave[0].name if len(wave) == 1 else f"{wave[0].name} to {wave[-1].name}"
         stages.say(f"\n{names}: {cells} cells ({number} of {len(waves)})")
         made = grounds.make(session, [site.request() for site in wave], samples, stages)
-        began = time.monotonic()
+        stages.begin("cells")
         _play(session, wave, made, store, work, stages, shown, failures)
-        stages.say(f"[cells: {duration(time.monotonic() - began)}]")
+        stages.end()
     shown.close()
     return failures
 
@@ -104,7 +102,7 @@ def _waves(sites: Sequence[Site], workers: int) -> list[list[Site]]:
 
 def _weight(cell: Todo) -> float:
     """Expected work: that of the final training."""
-    return float(cell.config.data.num_labeled + cell.budget) ** 1.2
+    return relative_cost(cell.config.data.num_labeled + cell.budget)
 
 
 @dataclass(frozen=True)
@@ -207,10 +205,7 @@ def _by_u_hat(
         task = controls.shuffled(task, config.seed)
     model = fit_here(task, work / "fits", lambda metrics: None, device).model()
     fit_seconds = time.monotonic() - began
-    scores = set_scores(model, ground.images, ground.held_out) if ground.held_out else np.zeros(0)
-    size = len(ground.held_out[0]) if ground.held_out else 0
-    ranking = ranking_quality(scores, np.array(ground.held_out_utilities), size)
-    return acquire(config, ground, model, device).pool_index, ranking, fit_seconds
+    return acquire(config, ground, model, device).pool_index, ground.ranking(model), fit_seconds
 
 
 def _by_rule(ground: Ground, kind: str, config: Config, device: str) -> np.ndarray:

@@ -10,8 +10,9 @@ import ray
 
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.workers import Usage, work_through
+from rambo_ray.pool import Problem
 from rambo_ray.progress import Progress
-from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer
+from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer, relative_cost
 from rambo_ray.sample_store import SampleStore
 from rambo_ray.utility_samples import Measurement, Utility, UtilitySample
 
@@ -27,9 +28,9 @@ class Labeled:
     validation: ray.ObjectRef
 
     @classmethod
-    def put(cls, labeled: LabeledArrays, validation: LabeledArrays) -> Labeled:
+    def put(cls, problem: Problem) -> Labeled:
         """Put both sets once, for all actors and tasks of a run."""
-        return cls(ray.put(labeled), ray.put(validation))
+        return cls(ray.put(LabeledArrays.of(problem.labeled)), ray.put(LabeledArrays.of(problem.validation)))
 
 
 @dataclass(frozen=True)
@@ -148,5 +149,5 @@ def _measure(
 
 
 def _weight(sample: UtilitySample) -> float:
-    """Expected work: trainings grow a little faster than linearly with size; an OTDD alone is about 1/30."""
-    return sample.size**1.2 * (1.0 if sample.kind == "retrained" else 0.03)
+    """Expected work: that of a training; an OTDD alone is about 1/30."""
+    return relative_cost(sample.size) * (1.0 if sample.kind == "retrained" else 0.03)

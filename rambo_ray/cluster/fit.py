@@ -27,6 +27,7 @@ from ray.train.torch import TorchTrainer
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.errors import RunError
 from rambo_ray.fitting import FitInput, FitResult, State, fit
+from rambo_ray.outputs import replacing
 from rambo_ray.sharding import Group
 
 _STATE_FILE = "state.pt"
@@ -109,9 +110,8 @@ def fit_here(
     result = fit(task, report=report, device=device)
     path = folder / _checkpoint_name(*position) / _STATE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    torch.save(last[0], temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        torch.save(last[0], temporary)
     return result
 
 

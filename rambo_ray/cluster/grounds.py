@@ -48,7 +48,7 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     plans = [_plan(session, request) for request in requests]
     if any(request.utility_samples for request in requests):
         stages.begin("utility samples")
-    data = [_put(request.problem) for request in requests]
+    data = [collect.Labeled.put(request.problem) for request in requests]
     measured = rambo.measure(session, list(zip(plans, data, strict=True)), store, stages)
     stages.begin("base classifiers")
     started = []
@@ -86,16 +86,10 @@ def _plan(session: Session, request: Request) -> Plan:
     return replace(todo, offline=[], prefixes=[], held_out=[], interpolation=[])
 
 
-def _put(problem: Problem) -> collect.Labeled:
-    labeled = LabeledArrays(problem.labeled.pixels, problem.labeled.labels)
-    return collect.Labeled.put(labeled, LabeledArrays(problem.validation.pixels, problem.validation.labels))
-
-
 def _sets(request: Request) -> Mapping[str, LabeledArrays]:
-    validation = request.problem.validation
-    sets = {"validation": LabeledArrays(validation.pixels, validation.labels)}
+    sets = {"validation": LabeledArrays.of(request.problem.validation)}
     if request.answers is not None and request.answers.test is not None:
-        sets["test"] = LabeledArrays(request.answers.test.pixels, request.answers.test.labels)
+        sets["test"] = LabeledArrays.of(request.answers.test)
     return sets
 
 
@@ -110,35 +104,22 @@ def _ground(
     config, problem = request.config, request.problem
     recipe = todo.protocol.recipe
     classifier = ray.put(base.arrays)
-    pixels = (problem.labeled.pixels, problem.validation.pixels, problem.pool.pixels)
-    labeled, validation, pool = (ray.put(part) for part in pixels)
     images = np.zeros((0, 1), dtype=np.float32)
     if request.utility_samples:
         encoder = ray.put(features.Encoder(todo.kind, recipe, config.utility_model, todo.imagenet_weights))
+        labeled = ray.put(problem.labeled.pixels)
         images = tasks.encodings(session, labeled, np.arange(len(problem.labeled)), encoder, classifier)
     margins, evidence = np.zeros(0, dtype=np.float32), None
     if request.outputs:
-        k, v = len(problem.labeled), len(problem.validation)
-        on_labeled = tasks.outputs(session, labeled, k, classifier, recipe)
-        on_validation = tasks.outputs(session, validation, v, classifier, recipe)
-        logits, embeddings = tasks.outputs(session, pool, len(problem.pool), classifier, recipe, done)
-        margins = training.margins(logits)
-        evidence = Evidence(
-            logits=logits,
-            embeddings=embeddings,
-            labeled_logits=on_labeled[0],
-            labeled_embeddings=on_labeled[1],
-            labels=problem.labeled.labels,
-            validation_logits=on_validation[0],
-            validation_embeddings=on_validation[1],
-            validation_labels=problem.validation.labels,
-        )
+        evidence = _evidence(session, problem, classifier, recipe, done)
+        margins = training.margins(evidence.logits)
     elif request.answers is not None:
+        pool = ray.put(problem.pool.pixels)
         margins = tasks.pool_margins(session, pool, len(problem.pool), classifier, recipe, done)
     task = rambo.fit_input(config, measured, images)
     retrained = [*measured.offline, *measured.prefixes, *measured.held_out]
     return Ground(
-        labeled=LabeledArrays(problem.labeled.pixels, problem.labeled.labels),
+        labeled=LabeledArrays.of(problem.labeled),
         sets=_sets(request),
         pool=problem.pool.pixels[:0] if request.answers is None else problem.pool.pixels,
         answers=None if request.answers is None else request.answers.pool_labels,
@@ -157,4 +138,26 @@ def _ground(
         margins=margins,
         evidence=evidence,
         sample_seconds=sum(s.measurement.seconds for s in retrained if s.measurement is not None),
+    )
+
+
+def _evidence(
+    session: Session, problem: Problem, classifier: ray.ObjectRef, recipe: training.Recipe, done: Callable[[int], None]
+) -> Evidence:
+    """What f says of the pool, S_0 and S_val; `done` is told of finished images of the pool."""
+    (labeled_logits, labeled_embeddings), (validation_logits, validation_embeddings) = (
+        tasks.outputs(session, ray.put(part.pixels), len(part), classifier, recipe)
+        for part in (problem.labeled, problem.validation)
+    )
+    pool = ray.put(problem.pool.pixels)
+    logits, embeddings = tasks.outputs(session, pool, len(problem.pool), classifier, recipe, done)
+    return Evidence(
+        logits=logits,
+        embeddings=embeddings,
+        labeled_logits=labeled_logits,
+        labeled_embeddings=labeled_embeddings,
+        labels=problem.labeled.labels,
+        validation_logits=validation_logits,
+        validation_embeddings=validation_embeddings,
+        validation_labels=problem.validation.labels,
     )

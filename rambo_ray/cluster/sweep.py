@@ -33,6 +33,7 @@ from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.config import Config
 from rambo_ray.errors import UserError
 from rambo_ray.fitting import FitInput, FitResult
+from rambo_ray.outputs import replacing
 from rambo_ray.progress import Progress
 from rambo_ray.search_space import Dimension, Space
 from rambo_ray.simulation import Scale, fold_config
@@ -185,9 +186,8 @@ def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Seq
         point, ground, folds, _fit(session, study), oracle=study.oracle, device=session.device, report=tune.report
     )
     kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(score)))
-    os.replace(temporary, kept)
+    with replacing(kept) as temporary:
+        temporary.write_text(json.dumps(asdict(score)))
     tune.report(_numbers(score, study))
 
 

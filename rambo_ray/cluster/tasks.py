@@ -90,15 +90,8 @@ def pool_margins(
     done: Callable[[int], None],
 ) -> np.ndarray:
     """Margins of f over the whole pool, [N] float32, one forward pass; `done` is told of finished images."""
-    task = ray.remote(_margins).options(**session.options, max_retries=session.config.max_tries)
-    parts = _in_order(
-        session,
-        [
-            partial(task.remote, pool, part, classifier, recipe, session.device, session.cpus)
-            for part in acquisition.in_chunks(count, POOL_CHUNK)
-        ],
-        "margins of the pool",
-        lambda margins: done(len(margins)),
+    parts = _passed(
+        session, _margins, pool, count, classifier, recipe, "margins of the pool", lambda found: done(len(found))
     )
     return np.concatenate(parts)
 
@@ -118,15 +111,8 @@ def outputs(
     done: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits [N, K] and embeddings [N, E], float32, of f on `count` images; `done` is told of finished images."""
-    task = ray.remote(_outputs).options(**session.options, max_retries=session.config.max_tries)
-    parts = _in_order(
-        session,
-        [
-            partial(task.remote, pixels, part, classifier, recipe, session.device, session.cpus)
-            for part in acquisition.in_chunks(count, POOL_CHUNK)
-        ],
-        "outputs of f",
-        lambda found: done(len(found[0])),
+    parts = _passed(
+        session, _outputs, pixels, count, classifier, recipe, "outputs of f", lambda found: done(len(found[0]))
     )
     logits, embeddings = (np.concatenate(column) for column in zip(*parts, strict=True))
     return logits, embeddings
@@ -138,6 +124,27 @@ def _outputs(
     torch.set_num_threads(threads)
     model = training.from_arrays(arrays, recipe, device).model
     return training.predict(model, pixels[part], recipe, device=device)
+
+
+def _passed(
+    session: Session,
+    function: Callable[..., Any],
+    pixels: ray.ObjectRef,
+    count: int,
+    classifier: ray.ObjectRef,
+    recipe: training.Recipe,
+    what: str,
+    done: Callable[[Any], None],
+) -> list[Any]:
+    """`function` of each chunk of images and f, in order; `done` is told of each result."""
+    task = ray.remote(function).options(**session.options, max_retries=session.config.max_tries)
+    chunks = acquisition.in_chunks(count, POOL_CHUNK)
+    return _in_order(
+        session,
+        [partial(task.remote, pixels, part, classifier, recipe, session.device, session.cpus) for part in chunks],
+        what,
+        done,
+    )
 
 
 def encodings(

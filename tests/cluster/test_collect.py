@@ -37,7 +37,7 @@ def collect_into(folder: Path, session: Session, todo: Plan, samples: list[Utili
     problem, _ = digits()
     store = SampleStore(folder, "accuracy")
     known = len(store.measurements)
-    job = Job(Labeled.put(*arrays(problem)), todo.protocol, samples, "accuracy")
+    job = Job(Labeled.put(problem), todo.protocol, samples, "accuracy")
     (measured,), _ = collect(session, [job], store, quiet)
     return measured, len(store.measurements) - known
 
