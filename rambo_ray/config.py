@@ -173,7 +173,7 @@ class AcquisitionConfig(Section):
 
 
 class ClusterConfig(Section):
-    """What the run takes of the cluster; nothing here changes a result."""
+    """What the run takes of the cluster; nothing here changes a result beyond rounding."""
 
     address: str | None = Field(
         None, description="Ray address, or auto; default: RAY_ADDRESS if set, else a local Ray is started"
@@ -182,6 +182,11 @@ class ClusterConfig(Section):
     threads_per_worker: Count = Field(1, description="CPU threads, and CPUs, of an actor or task")
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = Field(
         None, description="GPUs (or a fraction) of an actor; default: 0.25 where the cluster has GPUs, else 0"
+    )
+    models_at_once: CountOrNone = Field(
+        None,
+        description="models that an actor trains in one stack; default: on a GPU as many as its share of the memory "
+        "holds, on a CPU 1",
     )
     fit_workers: Count = Field(1, description="Ray Train workers that fit u_hat")
     max_tries: Count = Field(3, description="times one piece of work may kill its worker before the run stops")

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rambo_ray import seeds, training
+from rambo_ray import seeds, stacks, training
 from rambo_ray.config import Config
 from rambo_ray.images import LabeledImages
 from rambo_ray.otdd import Transport
-from rambo_ray.utility_samples import Measurement
+from rambo_ray.utility_samples import Measurement, UtilitySample
 
 
 @dataclass(frozen=True)
@@ -98,36 +98,87 @@ class Retrainer:
             nan = float("nan")
             return Measurement(nan, nan, nan, nan, nan, nan, otdd, epochs=0, passes=0, seconds=0.0)
         positions = np.asarray(indices, dtype=np.int64)
-        content = seeds.index_of(positions.astype("<i8").tobytes())
-        scores, epochs, passes, seconds = [], 0, 0, 0.0
-        for repeat in range(self.protocol.repeats):
-            trained = training.train(
+        recipe = self.protocol.recipe
+        trainings = []
+        for seed in self._seeds(indices):
+            trained = training.train(self.images, self.labeled.labels, recipe, seed, self.device, positions)
+            scores = training.evaluate(trained.model, self.validation_images, self.validation.labels, recipe)
+            trainings.append((scores, trained.epochs, trained.passes, trained.seconds))
+        return _measurement(trainings, otdd)
+
+    def measure_group(self, subsets: Sequence[Sequence[int]], at_once: int) -> list[Measurement]:
+        """Measure several subsets, training up to `at_once` models in one stack (`rambo_ray.stacks`).
+
+        The measurements are those of `measure` on a CPU, but for rounding.
+        """
+        recipe = self.protocol.recipe
+        if at_once == 1 or recipe.classifier not in stacks.STACKED:
+            return [self.measure(indices) for indices in subsets]
+        tasks = [(number, seed) for number, indices in enumerate(subsets) for seed in self._seeds(indices)]
+        trainings: list[list[_Training]] = [[] for _ in subsets]
+        for first in range(0, len(tasks), at_once):
+            part = tasks[first : first + at_once]
+            results = stacks.train_stack(
                 self.images,
                 self.labeled.labels,
-                self.protocol.recipe,
-                seeds.integer(self.protocol.seed, "retraining", content, repeat),
-                device=self.device,
-                positions=positions,
+                self.validation_images,
+                recipe,
+                [seed for _, seed in part],
+                [np.asarray(subsets[number], dtype=np.int64) for number, _ in part],
+                self.device,
             )
-            scores.append(training.evaluate(
-                trained.model, self.validation_images, self.validation.labels, self.protocol.recipe
-            ))
-            epochs, passes, seconds = epochs + trained.epochs, passes + trained.passes, seconds + trained.seconds
-        values = np.array([[s.accuracy, s.soft_accuracy, s.val_loss] for s in scores])
-        accuracy, soft_accuracy, val_loss = values.mean(axis=0).tolist()
-        accuracy_std, soft_accuracy_std, val_loss_std = values.std(axis=0).tolist()
-        return Measurement(
-            accuracy=accuracy,
-            soft_accuracy=soft_accuracy,
-            val_loss=val_loss,
-            accuracy_std=accuracy_std,
-            soft_accuracy_std=soft_accuracy_std,
-            val_loss_std=val_loss_std,
-            otdd=otdd,
-            epochs=epochs,
-            passes=passes,
-            seconds=seconds,
-        )
+            for (number, _), result in zip(part, results, strict=True):
+                scores = training.scores(result.logits, self.validation.labels)
+                trainings[number].append((scores, result.epochs, result.passes, result.seconds))
+        return [_measurement(own, self.otdd(indices)) for own, indices in zip(trainings, subsets, strict=True)]
+
+    def _seeds(self, indices: Sequence[int]) -> list[int]:
+        """One seed per repeat, from the subset's content."""
+        content = seeds.index_of(np.asarray(indices, dtype="<i8").tobytes())
+        return [
+            seeds.integer(self.protocol.seed, "retraining", content, repeat) for repeat in range(self.protocol.repeats)
+        ]
+
+
+_Training = tuple[training.Scores, int, int, float]  # and epochs, passes, seconds
+
+
+def groups(samples: Sequence[UtilitySample], recipe: training.Recipe, size: int) -> list[tuple[UtilitySample, ...]]:
+    """Retrained samples in groups that can train as one stack, at most `size` in each.
+
+    Depends on the samples and their order alone, not on which are measured already, so that a run
+    that goes on trains the stacks it would have trained.
+    """
+    unique = list({sample.sample_id: sample for sample in samples}.values())
+    if size == 1 or recipe.classifier not in stacks.STACKED:
+        return [(sample,) for sample in unique]
+    alike: dict[int, list[UtilitySample]] = {}
+    for sample in unique:
+        alike.setdefault(stacks.batches_per_epoch(sample.size, recipe), []).append(sample)
+    return [
+        tuple(members[first : first + size])
+        for _, members in sorted(alike.items())
+        for first in range(0, len(members), size)
+    ]
+
+
+def _measurement(trainings: Sequence[_Training], otdd: float) -> Measurement:
+    scores, epochs, passes, seconds = zip(*trainings, strict=True)
+    values = np.array([[s.accuracy, s.soft_accuracy, s.val_loss] for s in scores])
+    accuracy, soft_accuracy, val_loss = values.mean(axis=0).tolist()
+    accuracy_std, soft_accuracy_std, val_loss_std = values.std(axis=0).tolist()
+    return Measurement(
+        accuracy=accuracy,
+        soft_accuracy=soft_accuracy,
+        val_loss=val_loss,
+        accuracy_std=accuracy_std,
+        soft_accuracy_std=soft_accuracy_std,
+        val_loss_std=val_loss_std,
+        otdd=otdd,
+        epochs=sum(epochs),
+        passes=sum(passes),
+        seconds=sum(seconds),
+    )
 
 
 def _unit_pixels(pixels: np.ndarray) -> np.ndarray:

@@ -192,7 +192,7 @@ def train(
     x = images.to(device) if isinstance(images, Tensor) else prepare(images, recipe, device)
     y = torch.tensor(labels, dtype=torch.int64, device=device)
 
-    with _seeded(seed, device), _kernels(device, recipe):
+    with seeded(seed, device), kernels(device, recipe):
         model = build(recipe.classifier, recipe.image_shape, recipe.num_classes)
         model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
         normalised = any(isinstance(module, _BatchNorm) for module in model.modules())
@@ -207,7 +207,7 @@ def train(
             for first, last in bounds:
                 rows = order[first:last]
                 batch_y = y.index_select(0, rows)
-                with _autocast(device, recipe):
+                with autocast(device, recipe):
                     logits = model(_rows(x, rows)).float()
                 adam.zero_grad(set_to_none=True)
                 F.cross_entropy(logits, batch_y).backward()
@@ -247,7 +247,7 @@ def predict(
     """
     device = torch.device(device)
     parts: list[tuple[Tensor, Tensor]] = []
-    with torch.inference_mode(), _kernels(device, recipe), _autocast(device, recipe):
+    with torch.inference_mode(), kernels(device, recipe), autocast(device, recipe):
         # At least one chunk: the arrays of no images need K and E columns too.
         for first in range(0, max(len(images), 1), chunk):
             part = images[first : first + chunk]
@@ -268,10 +268,15 @@ def evaluate(model: Classifier, images: np.ndarray | Tensor, labels: np.ndarray,
     This is u(subset) when the images are S_val (Eq. 1, read as an accuracy). Raises ValueError
     for no images, RunError for a classifier whose logits are not finite.
     """
-    if len(labels) == 0 or len(labels) != len(images):
-        raise ValueError(f"labels: {len(labels)} for {len(images)} images; one each is needed, at least one")
     device = next(model.parameters()).device
     logits, _ = predict(model, images, recipe, device)
+    return scores(logits, labels)
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> Scores:
+    """What logits [N, K] say about labels int64 [N]; raises as `evaluate`."""
+    if len(labels) == 0 or len(labels) != len(logits):
+        raise ValueError(f"labels: {len(labels)} for {len(logits)} images; one each is needed, at least one")
     z = _finite(logits)
     log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
     true = log_p[np.arange(len(labels)), labels]
@@ -307,7 +312,7 @@ def to_arrays(trained: Trained) -> Arrays:
 def from_arrays(arrays: Arrays, recipe: Recipe, device: Device = "cpu") -> Trained:
     """The trained classifier that `to_arrays` took apart; the arrays are copied."""
     device = torch.device(device)
-    with _seeded(0, device):
+    with seeded(0, device):
         model = build(recipe.classifier, recipe.image_shape, recipe.num_classes)
     prefix = "model."
     state = {key.removeprefix(prefix): torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
@@ -337,7 +342,7 @@ def _rows(x: Tensor, rows: Tensor) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's global generators started from `seed`, and as they were afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -345,11 +350,12 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _autocast(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:
+    """bfloat16 products where the recipe says so, nothing otherwise."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16")
 
 
-def _kernels(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:
+def kernels(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:
     """Deterministic kernels on a GPU, and float32 that is float32; a CPU has no other."""
     if device.type != "cuda":
         return nullcontext()

@@ -1,4 +1,7 @@
-"""Utility samples by Ray actors: each holds S_0 and S_val, zero-copy, and measures subset after subset."""
+"""Utility samples by Ray actors: each holds S_0 and S_val, zero-copy, and measures subset after subset.
+
+On GPUs a piece of work is a group of subsets whose models train in one stack; on CPUs it is one.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,24 @@ from dataclasses import dataclass
 
 import ray
 
+from rambo_ray import stacks
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.workers import Usage, work_through
 from rambo_ray.pool import Problem
 from rambo_ray.progress import Progress
-from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer, relative_cost
+from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer, groups, relative_cost
 from rambo_ray.sample_store import SampleStore
 from rambo_ray.utility_samples import Measurement, Utility, UtilitySample
 
 # Finished samples reach the disk at least this often: what a crash can cost.
 WRITE_EVERY_S = 2.0
+
+# Models that train together on a GPU at most, where its memory holds them: enough to fill it, and
+# few enough that a GPU more finds work.
+GROUP = 128
+
+# Of a GPU's memory, for the stacks of its actors together; libraries and images need the rest.
+ROOM = 0.8
 
 
 @dataclass(frozen=True)
@@ -47,35 +58,62 @@ class _RetrainActor:
     """A `Retrainer` in a process of its own; it turns to another job's S_0 when its first piece comes."""
 
     def __init__(
-        self, jobs: Sequence[tuple[ray.ObjectRef, ray.ObjectRef, Protocol]], device: str, threads: int
+        self,
+        jobs: Sequence[tuple[ray.ObjectRef, ray.ObjectRef, Protocol]],
+        device: str,
+        threads: int,
+        at_once: int | None,
+        gpus: float,
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.jobs, self.device = jobs, device
+        self.jobs, self.device, self.at_once = jobs, device, at_once
+        self.room = 0.0
+        if at_once is None:
+            self.room = ROOM * min(gpus, 1.0) * torch.cuda.get_device_properties(0).total_memory
         self.job = -1
 
     def ready(self) -> bool:
         return True
 
-    def work(self, piece: tuple[int, tuple[int, ...], bool]) -> tuple[Measurement, float]:
+    def work(self, piece: tuple[int, tuple[tuple[int, ...], ...], bool]) -> tuple[list[Measurement], float]:
         began = time.monotonic()
-        job, indices, retrain = piece
+        job, subsets, retrain = piece
         if job != self.job:
             labeled, validation, protocol = self.jobs[job]
             self.retrainer = Retrainer(ray.get(labeled), ray.get(validation), protocol, self.device)
             self.job = job
-        return self.retrainer.measure(indices, retrain=retrain), time.monotonic() - began
+        if retrain:
+            found = self.retrainer.measure_group(subsets, self._at_once())
+        else:
+            found = [self.retrainer.measure(indices, retrain=False) for indices in subsets]
+        return found, time.monotonic() - began
+
+    def _at_once(self) -> int:
+        recipe = self.retrainer.protocol.recipe
+        if self.at_once is not None or recipe.classifier not in stacks.STACKED:
+            return self.at_once or 1
+        return stacks.models_that_fit(recipe, self.room)
 
 
 @dataclass(frozen=True)
 class _Piece:
     job: int
-    sample: UtilitySample
+    samples: tuple[UtilitySample, ...]
 
     @property
     def retrain(self) -> bool:
-        return self.sample.kind == "retrained"
+        return self.samples[0].kind == "retrained"
+
+    @property
+    def subsets(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(sample.indices for sample in self.samples)
+
+    @property
+    def weight(self) -> float:
+        """Expected work: that of the trainings; an OTDD alone is about 1/30."""
+        return sum(relative_cost(sample.size) for sample in self.samples) * (1.0 if self.retrain else 0.03)
 
 
 def collect(
@@ -88,21 +126,27 @@ def collect(
     their total weight. Raises RunError where a sample cannot be measured; all finished before are in
     the store.
     """
-    todo: dict[str, _Piece] = {}
+    pieces: list[_Piece] = []
+    wanted: set[str] = set()
     places: dict[str, list[UtilitySample]] = {}  # one content can stand in several pairs
     for number, job in enumerate(jobs):
         retrained = [s for s in job.samples if s.kind == "retrained"]
         store.append(store.measured([s for s in retrained if s.sample_id in store.measurements]))
-        for sample in [*store.missing(retrained), *(s for s in job.samples if s.kind == "interpolated")]:
-            todo.setdefault(sample.sample_id, _Piece(number, sample))
+        missing = {s.sample_id for s in store.missing(retrained)} - wanted
+        stacked = groups(retrained, job.protocol.recipe, session.models_at_once or GROUP)
+        pieces += [_Piece(number, group) for group in stacked if any(s.sample_id in missing for s in group)]
+        interpolated = {s.sample_id: s for s in job.samples if s.kind == "interpolated"}
+        pieces += [_Piece(number, (s,)) for key, s in interpolated.items() if key not in wanted | missing]
+        wanted |= missing | interpolated.keys()
         for sample in retrained:
-            places.setdefault(sample.sample_id, []).append(sample)
+            if sample.sample_id in wanted:
+                places.setdefault(sample.sample_id, []).append(sample)
     # Job by job, and the longest first: the last pieces, when some actors have run dry, are then the shortest.
-    pieces = sorted(todo.values(), key=lambda p: (p.job, not p.retrain, -p.sample.size))
+    pieces.sort(key=lambda p: (p.job, not p.retrain, -p.weight))
     found: dict[str, Measurement] = {}
     usage = Usage()
     if pieces:
-        shown = progress(len(pieces), sum(_weight(p.sample) for p in pieces))
+        shown = progress(sum(len(p.samples) for p in pieces), sum(p.weight for p in pieces))
         _measure(session, jobs, store, places, pieces, found, usage, shown)
         shown.close()
 
@@ -128,19 +172,20 @@ def _measure(
     unwritten: list[UtilitySample] = []
     written = time.monotonic()
     try:
-        for position, measurement in work_through(
-            [(p.job, p.sample.indices, p.retrain) for p in pieces],
-            lambda: actor.remote(parts, session.device, session.cpus),
+        for position, measurements in work_through(
+            [(p.job, p.subsets, p.retrain) for p in pieces],
+            lambda: actor.remote(parts, session.device, session.cpus, session.models_at_once, session.gpus),
             session.num_workers,
             max_tries=session.config.max_tries,
-            name=lambda piece: f"subset of {len(piece[1])} images",
+            name=lambda piece: _named(piece[1]),
             usage=usage,
             on_retry=shown.fail,
         ):
-            sample = pieces[position].sample
-            found[sample.sample_id] = measurement
-            unwritten += [s.measured(measurement, store.utility) for s in places.get(sample.sample_id, [])]
-            shown.advance(1, _weight(sample))
+            piece = pieces[position]
+            for sample, measurement in zip(piece.samples, measurements, strict=True):
+                found[sample.sample_id] = measurement
+                unwritten += [s.measured(measurement, store.utility) for s in places.get(sample.sample_id, [])]
+            shown.advance(len(piece.samples), piece.weight)
             if time.monotonic() - written >= WRITE_EVERY_S:
                 store.append(unwritten)
                 unwritten, written = [], time.monotonic()
@@ -148,6 +193,6 @@ def _measure(
         store.append(unwritten)
 
 
-def _weight(sample: UtilitySample) -> float:
-    """Expected work: that of a training; an OTDD alone is about 1/30."""
-    return relative_cost(sample.size) * (1.0 if sample.kind == "retrained" else 0.03)
+def _named(subsets: Sequence[tuple[int, ...]]) -> str:
+    sizes = " to ".join(str(size) for size in sorted({min(map(len, subsets)), max(map(len, subsets))}))
+    return f"subset of {sizes} images" if len(subsets) == 1 else f"stack of {len(subsets)} subsets of {sizes} images"

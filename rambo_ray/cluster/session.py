@@ -38,6 +38,11 @@ class Session:
         return "cuda" if self.gpus > 0 else "cpu"
 
     @property
+    def models_at_once(self) -> int | None:
+        """Models of one stack; None: as many as an actor finds room for."""
+        return self.config.models_at_once or (1 if self.device == "cpu" else None)
+
+    @property
     def options(self) -> dict[str, float]:
         """What one actor or task asks Ray for."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus}

@@ -130,3 +130,26 @@ def test_the_data_in_the_object_store_are_not_written_through(session: Session, 
     fresh, _ = digits.__wrapped__()
     assert fresh.fingerprint == before
     assert np.array_equal(fresh.labeled.pixels, problem.labeled.pixels)
+
+
+def test_stacks_in_actors(session: Session, todo: Plan, expected: list[tuple], tmp_path: Path) -> None:
+    """Several models at once, as on a GPU: the same trainings, and the same bits after an interruption."""
+    stacked = replace(session, config=session.config.model_copy(update={"models_at_once": 3}))
+    measured, trained = collect_into(tmp_path / "s", stacked, todo, samples_of(todo))
+    assert trained == len({s.sample_id for s in samples_of(todo) if s.kind == "retrained"})
+    assert [row[:3] for row in numbers(measured)] == [row[:3] for row in expected]
+    alone, _ = collect_into(tmp_path / "alone", session, todo, samples_of(todo))
+    for a, b in zip(alone, measured, strict=True):
+        assert isinstance(a.measurement, Measurement) and isinstance(b.measurement, Measurement)
+        assert a.measurement.epochs == b.measurement.epochs
+        assert b.measurement.otdd == pytest.approx(a.measurement.otdd)
+    differences = [abs(a.utility - b.utility) for a, b in zip(alone, measured, strict=True) if a.kind == "retrained"]
+    assert np.mean(differences) < 0.01
+
+    folder = tmp_path / "interrupted"
+    _, some = collect_into(folder, stacked, todo, samples_of(todo))
+    part = min(folder.glob("part-*.parquet"))
+    part.unlink()
+    again, retrained = collect_into(folder, stacked, todo, samples_of(todo))
+    assert 0 < retrained <= some
+    assert numbers(again) == numbers(measured)
