@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rambo_ray import stacks, training
+from rambo_ray import prediction, stacks, training
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.training import Recipe
 
@@ -78,12 +78,12 @@ def main() -> None:
         found = []
         for seed, subset in enumerate(subsets[:count]):
             model = training.train(x, labels, recipe, seed, arguments.device, subset).model
-            found.append(training.evaluate(model, val, val_labels, recipe).accuracy)
+            found.append(prediction.evaluate(model, val, val_labels, recipe).accuracy)
         return found
 
     def together(count: int) -> list[float]:
         results = stacks.train_stack(x, labels, val, recipe, range(count), subsets[:count], arguments.device)
-        return [training.scores(result.logits, val_labels).accuracy for result in results]
+        return [prediction.scores(result.logits, val_labels).accuracy for result in results]
 
     def timed(call: Callable[[int], list[float]], count: int) -> tuple[float, float]:
         if arguments.device != "cpu":

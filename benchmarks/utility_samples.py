@@ -27,7 +27,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rambo_ray.classifiers import Shape
 from rambo_ray.config import ClassifierConfig
-from rambo_ray.training import Recipe, evaluate, prepare, train
+from rambo_ray.prediction import evaluate
+from rambo_ray.training import Recipe, prepare, train
 
 VALIDATION = 1000
 

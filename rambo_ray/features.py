@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rambo_ray import training
+from rambo_ray import prediction, training
 from rambo_ray.classifiers import Classifier
 from rambo_ray.config import UtilityModelConfig
 from rambo_ray.errors import UserError
@@ -123,7 +123,7 @@ def extract(
         return (x - mean) / std
     if kind == "classifier":
         assert classifier is not None
-        return training.predict(classifier, pixels, recipe, device=device)[1]
+        return prediction.predict(classifier, pixels, recipe, device=device)[1]
     assert frozen is not None
     frozen = frozen.to(device)
     parts = [frozen(torch.from_numpy(pixels[i : i + chunk].copy()).to(device)) for i in range(0, len(pixels), chunk)]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rambo_ray import acquisition, features, seeds, text_table, training
+from rambo_ray import acquisition, features, prediction, seeds, text_table, training
 from rambo_ray.config import Config
 from rambo_ray.fitting import FitInput, fit
 from rambo_ray.objective import Pairs
@@ -86,12 +86,12 @@ def probe(
     training.train(retrainer.images, labeled.labels, short, seed, device, positions)  # the first one is slower
     began = time.perf_counter()
     trained = training.train(retrainer.images, labeled.labels, recipe, seed, device, positions)
-    training.evaluate(trained.model, retrainer.validation_images, validation.labels, recipe)
+    prediction.evaluate(trained.model, retrainer.validation_images, validation.labels, recipe)
     training_s = time.perf_counter() - began
 
     pixels = np.resize(validation.pixels, (FORWARD_IMAGES, *validation.pixels.shape[1:]))
     began = time.perf_counter()
-    training.predict(trained.model, pixels, recipe, device)
+    prediction.predict(trained.model, pixels, recipe, device)
     forward_s = (time.perf_counter() - began) / FORWARD_IMAGES
 
     arrays = training.to_arrays(trained)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rambo_ray import seeds, stacks, training
+from rambo_ray import prediction, seeds, stacks, training
 from rambo_ray.config import Config
 from rambo_ray.images import LabeledImages
 from rambo_ray.otdd import Transport
@@ -102,7 +102,7 @@ class Retrainer:
         trainings = []
         for seed in self._seeds(indices):
             trained = training.train(self.images, self.labeled.labels, recipe, seed, self.device, positions)
-            scores = training.evaluate(trained.model, self.validation_images, self.validation.labels, recipe)
+            scores = prediction.evaluate(trained.model, self.validation_images, self.validation.labels, recipe)
             trainings.append((scores, trained.epochs, trained.passes, trained.seconds))
         return _measurement(trainings, otdd)
 
@@ -128,7 +128,7 @@ class Retrainer:
                 self.device,
             )
             for (number, _), result in zip(part, results, strict=True):
-                scores = training.scores(result.logits, self.validation.labels)
+                scores = prediction.scores(result.logits, self.validation.labels)
                 trainings[number].append((scores, result.epochs, result.passes, result.seconds))
         return [_measurement(own, self.otdd(indices)) for own, indices in zip(trainings, subsets, strict=True)]
 
@@ -140,7 +140,7 @@ class Retrainer:
         ]
 
 
-_Training = tuple[training.Scores, int, int, float]  # and epochs, passes, seconds
+_Training = tuple[prediction.Scores, int, int, float]  # and epochs, passes, seconds
 
 
 def groups(samples: Sequence[UtilitySample], recipe: training.Recipe, size: int) -> list[tuple[UtilitySample, ...]]:

@@ -1,13 +1,12 @@
-"""Training f from scratch on a subset, and what the trained f says about other images (Section 4).
+"""Training f from scratch on a subset (Section 4).
 
 The rule: Adam, cross-entropy, mini-batches shuffled anew in each epoch and the last partial batch
 kept; training stops after the first epoch whose running accuracy (in train mode, so with dropout,
 counted over that epoch's batches) reaches `stop_accuracy`, or after `max_epochs`.
 
-Two decisions of ours. For networks with batch normalisation a last batch of one image joins the
+A decision of ours: for networks with batch normalisation a last batch of one image joins the
 batch before it, as one image alone has no variance to normalise by; such a network cannot be
-trained on one image. And images are predicted in chunks of CHUNK, the last one filled up, so that
-every matrix product has the same shape and an image's bits do not depend on its company.
+trained on one image.
 
 Letters: n images of a subset, N of a set, C channels, H x W pixels, K classes, E embedding units.
 """
@@ -29,14 +28,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rambo_ray.classifiers import NETWORKS, Classifier, Shape, build
 from rambo_ray.config import ClassifierConfig
-from rambo_ray.errors import RunError, UserError
+from rambo_ray.errors import UserError
 
 # Part of every recipe's identity: raise it when the same recipe would train another network.
 RULE = 1
-
-# Images per forward pass outside training: large enough for the matrix products, small enough
-# that an activation stays in the cache.
-CHUNK = 50
 
 Precision = Literal["float32", "bfloat16"]
 Device = str | torch.device
@@ -110,18 +105,6 @@ class Trained:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Scores:
-    """How a classifier does on labelled images: fractions in [0, 1], and the loss in nats.
-
-    soft_accuracy is the mean probability of the true class, val_loss the mean cross-entropy.
-    """
-
-    accuracy: float
-    soft_accuracy: float
-    val_loss: float
-
-
 def choose_precision(setting: str, device: Device) -> Precision:
     """The precision a setting means on a device: auto is bfloat16 only where hardware computes in it.
 
@@ -141,8 +124,8 @@ def choose_precision(setting: str, device: Device) -> Precision:
 def prepare(pixels: np.ndarray, recipe: Recipe, device: Device = "cpu") -> Tensor:
     """Normalised float32 [N, C, H, W] of pixels uint8 [N, H, W, C], in the classifier's layout.
 
-    Make it once per set of images and per process; `train`, `evaluate` and `predict` take it in
-    place of the pixels. The pixels may be read-only and are never written. Raises ValueError for
+    Make it once per set of images and per process; `train` and `rambo_ray.prediction` take it
+    in place of the pixels. The pixels may be read-only and are never written. Raises ValueError for
     pixels of another type or shape than the recipe's.
     """
     channels, height, width = recipe.image_shape
@@ -157,7 +140,7 @@ def prepare(pixels: np.ndarray, recipe: Recipe, device: Device = "cpu") -> Tenso
     x -= mean
     x /= std
     images = torch.from_numpy(x).to(device).permute(0, 3, 1, 2)
-    return images.contiguous(memory_format=_memory_format(recipe))
+    return images.contiguous(memory_format=memory_format(recipe))
 
 
 def train(
@@ -235,71 +218,6 @@ def batch_bounds(n: int, batch_size: int, smallest: int = 1) -> list[tuple[int, 
     return list(zip(starts, [*starts[1:], n], strict=True))
 
 
-def predict(
-    model: Classifier, images: np.ndarray | Tensor, recipe: Recipe, device: Device = "cpu", chunk: int = CHUNK
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 [N, K] and embeddings float32 [N, E] of a trained classifier.
-
-    images are pixels uint8 [N, H, W, C], normalised chunk by chunk so that a large pool never is
-    in memory as floats, or what `prepare` made of them. `model` is in eval mode and on `device`.
-    Same bits for an image wherever in whatever split of the pool it is, for one `chunk`, machine
-    type and number of threads.
-    """
-    device = torch.device(device)
-    parts: list[tuple[Tensor, Tensor]] = []
-    with torch.inference_mode(), kernels(device, recipe), autocast(device, recipe):
-        # At least one chunk: the arrays of no images need K and E columns too.
-        for first in range(0, max(len(images), 1), chunk):
-            part = images[first : first + chunk]
-            x = part.to(device) if isinstance(part, Tensor) else prepare(part, recipe, device)
-            held = len(x)
-            if held < chunk:
-                filled = torch.zeros((chunk, *recipe.image_shape), device=device)
-                x = torch.cat([x, filled[held:]]).contiguous(memory_format=_memory_format(recipe))
-            logits, embeddings = model.outputs(x)
-            parts.append((logits[:held].float().cpu(), embeddings[:held].float().cpu()))
-    all_logits, all_embeddings = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    return all_logits, all_embeddings
-
-
-def evaluate(model: Classifier, images: np.ndarray | Tensor, labels: np.ndarray, recipe: Recipe) -> Scores:
-    """Accuracy, soft accuracy and loss on labelled images, S_val or test; labels are int64 [N].
-
-    This is u(subset) when the images are S_val (Eq. 1, read as an accuracy). Raises ValueError
-    for no images, RunError for a classifier whose logits are not finite.
-    """
-    device = next(model.parameters()).device
-    logits, _ = predict(model, images, recipe, device)
-    return scores(logits, labels)
-
-
-def scores(logits: np.ndarray, labels: np.ndarray) -> Scores:
-    """What logits [N, K] say about labels int64 [N]; raises as `evaluate`."""
-    if len(labels) == 0 or len(labels) != len(logits):
-        raise ValueError(f"labels: {len(labels)} for {len(logits)} images; one each is needed, at least one")
-    z = _finite(logits)
-    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    true = log_p[np.arange(len(labels)), labels]
-    return Scores(
-        accuracy=float((logits.argmax(axis=1) == labels).mean()),
-        soft_accuracy=float(np.exp(true).mean()),
-        val_loss=float(-true.mean()),
-    )
-
-
-def margins(logits: np.ndarray) -> np.ndarray:
-    """p_(1) - p_(2) of the softmax, float32 [N] in [0, 1], of logits [N, K] (Fig. 2, line 16).
-
-    Raises ValueError for fewer than two classes, RunError for logits that are not finite.
-    """
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(f"logits: shape {logits.shape}; a margin needs [N, K] with at least two classes")
-    p = np.exp(_finite(logits))
-    p /= p.sum(axis=1, keepdims=True)
-    p.partition(p.shape[1] - 2, axis=1)
-    return (p[:, -1] - p[:, -2]).astype(np.float32)
-
-
 def to_arrays(trained: Trained) -> Arrays:
     """A trained classifier as numpy arrays, copies that any process can take; see `from_arrays`."""
     state = trained.model.state_dict()
@@ -322,15 +240,8 @@ def from_arrays(arrays: Arrays, recipe: Recipe, device: Device = "cpu") -> Train
     return Trained(model.eval(), epochs, passes, float(arrays["train_accuracy"]), float(arrays["seconds"]))
 
 
-def _finite(logits: np.ndarray) -> np.ndarray:
-    """Logits in float64, shifted so that each row's largest is 0; RunError if one is not finite."""
-    if not np.isfinite(logits).all():
-        raise RunError("logits that are not finite: f's training diverged; lower classifier.learning_rate")
-    z = logits.astype(np.float64)
-    return z - z.max(axis=1, keepdims=True)
-
-
-def _memory_format(recipe: Recipe) -> torch.memory_format:
+def memory_format(recipe: Recipe) -> torch.memory_format:
+    """The layout of images in which the recipe's network computes fastest."""
     return NETWORKS.get(recipe.classifier, Classifier).memory_format
 
 

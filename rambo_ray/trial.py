@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from rambo_ray import acquisition, features, seeds, training
+from rambo_ray import acquisition, features, prediction, seeds, training
 from rambo_ray.baselines.evidence import Evidence
 from rambo_ray.config import Config
 from rambo_ray.evaluation import RankingQuality, judge
@@ -185,7 +185,7 @@ def retrain(ground: Ground, picked: np.ndarray, seed: int, device: str) -> Retra
     labels = np.concatenate([ground.labeled.labels, answers[picked]])
     trained = training.train(pixels, labels, ground.recipe, seed, device=device)
     accuracy = {
-        name: training.evaluate(trained.model, part.pixels, part.labels, ground.recipe).accuracy
+        name: prediction.evaluate(trained.model, part.pixels, part.labels, ground.recipe).accuracy
         for name, part in ground.sets.items()
     }
     return Retrained(accuracy, trained.epochs, trained.seconds)

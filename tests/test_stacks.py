@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rambo_ray import training
+from rambo_ray import prediction, training
 from rambo_ray.classifiers import build
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.errors import UserError
@@ -102,7 +102,7 @@ class TestTraining:
         ]
         assert len({r.epochs for r in results}) > 2
         for result, trained in zip(results, alone, strict=True):
-            logits, _ = training.predict(trained.model, x[:30], recipe)
+            logits, _ = prediction.predict(trained.model, x[:30], recipe)
             np.testing.assert_allclose(result.logits, logits, atol=2e-3)
 
     def test_a_stack_of_batch_normalised_networks(self) -> None:
@@ -114,7 +114,7 @@ class TestTraining:
         results = train_stack(x, labels, x, recipe, [0, 1], subsets)
         for seed, (result, subset) in enumerate(zip(results, subsets, strict=True)):
             trained = training.train(x, labels, recipe, seed, positions=subset)
-            logits, _ = training.predict(trained.model, x, recipe)
+            logits, _ = prediction.predict(trained.model, x, recipe)
             np.testing.assert_allclose(result.logits, logits, atol=2e-3)
             assert (result.epochs, result.train_accuracy) == (trained.epochs, trained.train_accuracy)
 

@@ -18,15 +18,13 @@ from rambo_ray import training
 from rambo_ray.classifiers import MnistNet
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.errors import RunError, UserError
+from rambo_ray.prediction import evaluate, margins, predict
 from rambo_ray.training import (
     Recipe,
     Trained,
     batch_bounds,
     choose_precision,
-    evaluate,
     from_arrays,
-    margins,
-    predict,
     prepare,
     to_arrays,
     train,

@@ -103,7 +103,7 @@ def residuals(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def margins(logits: np.ndarray) -> np.ndarray:
-    """p_(1) - p_(2) of the softmax of logits [N, K], float64 [N]; what `rambo_ray.training.margins` rounds."""
+    """p_(1) - p_(2) of the softmax of logits [N, K], float64 [N]; what `rambo_ray.prediction.margins` rounds."""
     p = probabilities(logits)
     p.partition(p.shape[1] - 2, axis=1)
     return p[:, -1] - p[:, -2]

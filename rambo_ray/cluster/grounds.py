@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import ray
 
-from rambo_ray import features, rambo, search_space, seeds, settings, training
+from rambo_ray import features, prediction, rambo, search_space, seeds, settings, training
 from rambo_ray.baselines.evidence import Evidence
 from rambo_ray.cluster import collect, tasks
 from rambo_ray.cluster.session import Session
@@ -112,7 +112,7 @@ def _ground(
     margins, evidence = np.zeros(0, dtype=np.float32), None
     if request.outputs:
         evidence = _evidence(session, problem, classifier, recipe, done)
-        margins = training.margins(evidence.logits)
+        margins = prediction.margins(evidence.logits)
     elif request.answers is not None:
         pool = ray.put(problem.pool.pixels)
         margins = tasks.pool_margins(session, pool, len(problem.pool), classifier, recipe, done)

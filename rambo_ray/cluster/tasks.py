@@ -17,7 +17,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from rambo_ray import acquisition, features, training
+from rambo_ray import acquisition, features, prediction, training
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.errors import RunError
 from rambo_ray.retraining import LabeledArrays
@@ -35,7 +35,7 @@ class TrainedClassifier:
     """A trained f as plain arrays, with its scores on the sets it was asked about."""
 
     arrays: Arrays
-    scores: dict[str, training.Scores]
+    scores: dict[str, prediction.Scores]
     epochs: int
     train_accuracy: float
     seconds: float
@@ -65,7 +65,7 @@ def _train(
     torch.set_num_threads(threads)
     trained = training.train(train_set.pixels, train_set.labels, recipe, seed, device=device)
     scores = {
-        name: training.evaluate(trained.model, part.pixels, part.labels, recipe)
+        name: prediction.evaluate(trained.model, part.pixels, part.labels, recipe)
         for name, part in zip(names, sets, strict=True)
     }
     return TrainedClassifier(
@@ -99,7 +99,7 @@ def pool_margins(
 def _margins(
     pool: np.ndarray, part: slice, arrays: Arrays, recipe: training.Recipe, device: str, threads: int
 ) -> np.ndarray:
-    return training.margins(_outputs(pool, part, arrays, recipe, device, threads)[0])
+    return prediction.margins(_outputs(pool, part, arrays, recipe, device, threads)[0])
 
 
 def outputs(
@@ -123,7 +123,7 @@ def _outputs(
 ) -> tuple[np.ndarray, np.ndarray]:
     torch.set_num_threads(threads)
     model = training.from_arrays(arrays, recipe, device).model
-    return training.predict(model, pixels[part], recipe, device=device)
+    return prediction.predict(model, pixels[part], recipe, device=device)
 
 
 def _passed(

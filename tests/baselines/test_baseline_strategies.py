@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rambo_ray.baselines import NESTED, STRATEGIES, Evidence
 from rambo_ray.baselines.evidence import check_budget, margins, probabilities, residuals
-from rambo_ray.training import margins as margins_of_training
+from rambo_ray.prediction import margins as margins_of_training
 
 from .drawn_evidence import evidence, of_pool, permuted
 

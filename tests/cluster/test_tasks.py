@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from rambo_ray import acquisition, features, training
+from rambo_ray import acquisition, features, prediction, training
 from rambo_ray.cluster import tasks
 from rambo_ray.cluster.session import Session
 from rambo_ray.config import UtilityModelConfig
@@ -33,7 +33,7 @@ def test_margins_and_encodings_are_those_of_one_process(
     trained = tasks.fetch(ref, "f")
     alone = training.train(labeled.pixels, labeled.labels, recipe, 5)
     assert trained.epochs == alone.epochs
-    assert trained.scores["validation"] == training.evaluate(
+    assert trained.scores["validation"] == prediction.evaluate(
         alone.model, validation.pixels, validation.labels, recipe
     )
     pool = problem.pool.pixels
@@ -41,8 +41,8 @@ def test_margins_and_encodings_are_those_of_one_process(
     margins = tasks.pool_margins(
         narrowed, ray.put(pool), len(pool), ray.put(trained.arrays), recipe, counted.append
     )
-    logits, embeddings = training.predict(alone.model, pool, recipe)
-    assert np.array_equal(margins, training.margins(logits))
+    logits, embeddings = prediction.predict(alone.model, pool, recipe)
+    assert np.array_equal(margins, prediction.margins(logits))
     assert sum(counted) == len(pool)
 
     some = np.array([7, 3, 200, 11])
