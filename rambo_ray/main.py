@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -69,9 +70,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def exit_code(name: str, job: Callable[[], int]) -> int:
-    """What `job` returns, or 1 where the cluster failed, 2 for bad input, 130 when interrupted, said in a line each."""
+    """What `job` returns, or 1 where the cluster failed, 2 for bad input, 130 when interrupted, said in a line each.
+
+    141, without a line, where whoever reads the output has gone.
+    """
     try:
-        return job()
+        code = job()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # `| head` has had enough; Python flushes once more at its end, and must not complain there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except UserError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2

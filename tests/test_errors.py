@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,3 +39,22 @@ def test_whatever_is_typed_the_answer_holds_known_names_only(typed: str) -> None
     answer = nearest(typed, iter(KEYS))
     named = answer.removeprefix("did you mean '").removesuffix("'?").removeprefix("allowed: ").split(", ")
     assert named and set(named) <= set(KEYS)
+
+
+def test_a_reader_that_leaves_ends_a_job_without_a_traceback() -> None:
+    """As `jobs/benchmark.py --list | head -1`."""
+    code = """
+import sys
+from rambo_ray.main import exit_code
+def job():
+    for _ in range(100_000):
+        print("a line")
+    return 0
+sys.exit(exit_code("job.py", job))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
