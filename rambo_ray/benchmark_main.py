@@ -119,7 +119,8 @@ def _file(name: str, known: dict[str, Path]) -> Path:
         return known[name]
     if name.endswith((".yaml", ".yml")):
         return Path(name)
-    raise UserError(f"--experiment {name}: no such experiment; {nearest(name, known)} (or give the path of a YAML file)")
+    remedy = f"{nearest(name, known)} (or give the path of a YAML file)"
+    raise UserError(f"--experiment {name}: no such experiment; {remedy}")
 
 
 def _writable(folder: Path) -> Path:
