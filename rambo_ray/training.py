@@ -173,6 +173,7 @@ def train(
     if labels.min() < 0 or labels.max() >= recipe.num_classes:
         raise ValueError(f"labels: {labels.min()}..{labels.max()}, not within 0..{recipe.num_classes - 1}")
     x = images.to(device) if isinstance(images, Tensor) else prepare(images, recipe, device)
+    x = x.to(image_type(recipe))
     y = torch.tensor(labels, dtype=torch.int64, device=device)
 
     with seeded(seed, device), kernels(device, recipe):
@@ -259,6 +260,14 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+def image_type(recipe: Recipe) -> torch.dtype:
+    """The type images are held in while training: what autocast's first convolution makes of them, once.
+
+    A network of your own gets float32, since it may do something else with them first.
+    """
+    return torch.bfloat16 if recipe.precision == "bfloat16" and recipe.classifier in NETWORKS else torch.float32
 
 
 def autocast(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:

@@ -330,6 +330,16 @@ def test_bfloat16_trains_float32_weights(digits: tuple[np.ndarray, np.ndarray]) 
     assert evaluate(trained.model, pixels, labels, recipe).accuracy > 0.2
 
 
+def test_images_held_in_bfloat16_are_what_autocast_makes_of_them(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, labels = digits[0][:40], digits[1][:40]
+    recipe = recipe_of(precision="bfloat16", max_epochs=2)
+    held = train(pixels, labels, recipe, 0)
+    monkeypatch.setattr(training, "image_type", lambda recipe: torch.float32)
+    assert digest(train(pixels, labels, recipe, 0)) == digest(held)
+
+
 def test_own_network_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:

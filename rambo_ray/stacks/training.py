@@ -137,7 +137,7 @@ class _Stack:
     ) -> None:
         self.recipe, self.device = recipe, device
         self.network: Network = STACKED[recipe.classifier]
-        self.images = _channels_last(images.to(device))
+        self.images = _channels_last(images.to(device)).to(training.image_type(recipe))
         self.labels = torch.tensor(labels, dtype=torch.int64, device=device)
         self.members = list(range(len(subsets)))
         self.subsets = [torch.tensor(subset, dtype=torch.int64) for subset in subsets]
