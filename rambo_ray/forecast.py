@@ -1,6 +1,6 @@
 """What a run would cost, from one small probe on the machine that would run it.
 
-The probe trains f once on a subset of middling size, computes that subset's OTDD, passes images
+The probe trains f once on a subset of middling size (on a GPU also a small stack of it), computes that subset's OTDD, passes images
 through f and u_hat, and fits u_hat for one outer epoch. Everything else follows by proportion, for
 trainings to `retraining.relative_cost`.
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rambo_ray import acquisition, features, prediction, seeds, text_table, training
+from rambo_ray import acquisition, features, prediction, seeds, stacks, text_table, training
 from rambo_ray.config import Config
 from rambo_ray.fitting import FitInput, fit
 from rambo_ray.objective import Pairs
@@ -36,14 +36,16 @@ _MB = 1e6
 class Probe:
     """What one worker measured: seconds, images, epochs, bytes.
 
-    training_s: of f on `size` images, `epochs` epochs; otdd_s: of that subset; forward_s, encode_s:
-    per image through f and through u_hat; fit_epoch_s: one outer epoch on the offline pairs;
+    training_s: of f on `size` images, `epochs` epochs; stacked_s: of one f of a stack, where samples
+    are trained in stacks, else the same; otdd_s: of that subset; forward_s, encode_s: per image
+    through f and through u_hat; fit_epoch_s: one outer epoch on the offline pairs;
     worker_bytes: the largest the worker's process has been.
     """
 
     size: int
     epochs: int
     training_s: float
+    stacked_s: float
     otdd_s: float
     forward_s: float
     encode_s: float
@@ -70,8 +72,9 @@ def probe(
     labeled: LabeledArrays,
     validation: LabeledArrays,
     device: str = "cpu",
+    at_once: int = 1,
 ) -> Probe:
-    """Measure one of a run's offline `samples` and what else is needed; trains f once."""
+    """Measure one of a run's offline `samples` and what else is needed; trains f once, and a stack of `at_once`."""
     recipe = protocol.recipe
     sizes = sorted(samples, key=lambda s: s.size)
     chosen = [s for s in sizes if s.size <= PROBE_IMAGES][-1:] or sizes[:1]
@@ -88,6 +91,11 @@ def probe(
     trained = training.train(retrainer.images, labeled.labels, recipe, seed, device, positions)
     prediction.evaluate(trained.model, retrainer.validation_images, validation.labels, recipe)
     training_s = time.perf_counter() - began
+    stacked_s = training_s
+    if at_once > 1 and recipe.classifier in stacks.STACKED:
+        began = time.perf_counter()
+        retrainer.measure_group([subset] * at_once, at_once)
+        stacked_s = (time.perf_counter() - began) / (at_once * protocol.repeats)
 
     pixels = np.resize(validation.pixels, (FORWARD_IMAGES, *validation.pixels.shape[1:]))
     began = time.perf_counter()
@@ -104,6 +112,7 @@ def probe(
         size=len(positions),
         epochs=trained.epochs,
         training_s=training_s,
+        stacked_s=stacked_s,
         otdd_s=otdd_s,
         forward_s=forward_s,
         encode_s=_encoding(kind, config, protocol, weights, model, pixels, arrays, device),
@@ -164,7 +173,8 @@ def stages(
         return measured.otdd_s * n / measured.size
 
     repeats = config.utility_samples.repeats
-    each = [repeats * training_of(s.size) + otdd_of(s.size) for s in retrained]
+    in_stacks = measured.stacked_s / measured.training_s
+    each = [repeats * in_stacks * training_of(s.size) + otdd_of(s.size) for s in retrained]
     samples_s = sum(each) + interpolated * otdd_of(k / 2)
     ask = config.acquisition
     epochs = config.utility_model.outer_epochs * (iterations + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ PROBE = Probe(
     size=100,
     epochs=20,
     training_s=2.0,
+    stacked_s=2.0,
     otdd_s=0.1,
     forward_s=0.001,
     encode_s=0.002,
@@ -66,6 +69,17 @@ def test_repeats_multiply_the_trainings() -> None:
     assert (once.pieces, twice.pieces) == ("2 trainings", "4 trainings")
 
 
+def test_stacks_make_samples_cheaper_and_nothing_else() -> None:
+    stacked = replace(PROBE, stacked_s=0.2)
+    found, alone = (
+        {s.name: s.worker_s for s in stages(Config(), probe, [of_size(100)], 0, 1, 200, 5000, 1, revealed=True)}
+        for probe in (stacked, PROBE)
+    )
+    assert found["utility samples"] == pytest.approx(0.2 + 0.1)
+    assert alone["utility samples"] == pytest.approx(2.0 + 0.1)
+    assert {**found, "utility samples": 0} == {**alone, "utility samples": 0}
+
+
 def test_your_own_images_have_no_final_training() -> None:
     found = stages(Config(), PROBE, [of_size(100)], 0, 1, 200, 5000, 1, revealed=False)
     assert "final classifier" not in {stage.name for stage in found}
@@ -91,7 +105,7 @@ def test_a_probe_measures_every_part() -> None:
     )  # fmt: skip
     todo = rambo.plan(config, problem, "cpu")
     parts = (LabeledArrays(p.pixels, p.labels) for p in (problem.labeled, problem.validation))
-    found = forecast.probe(config, todo.protocol, todo.kind, None, todo.offline, *parts)
+    found = forecast.probe(config, todo.protocol, todo.kind, None, todo.offline, *parts, at_once=2)
     assert found.size == max(s.size for s in todo.offline) and found.epochs >= 1
-    for name in ("training_s", "otdd_s", "forward_s", "encode_s", "fit_epoch_s", "worker_bytes"):
+    for name in ("training_s", "stacked_s", "otdd_s", "forward_s", "encode_s", "fit_epoch_s", "worker_bytes"):
         assert getattr(found, name) > 0, name

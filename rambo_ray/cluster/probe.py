@@ -14,6 +14,8 @@ from rambo_ray.config import Config
 from rambo_ray.rambo import Plan
 from rambo_ray.retraining import LabeledArrays
 
+STACK = 32  # models that a GPU is probed with
+
 
 def probe(
     session: Session, config: Config, todo: Plan, labeled: LabeledArrays, validation: LabeledArrays
@@ -21,7 +23,8 @@ def probe(
     """`forecast.probe` on one worker of the cluster, as `todo` would use it."""
     task = ray.remote(_probe).options(**session.options)
     described = (config, todo.protocol, todo.kind, todo.imagenet_weights, todo.offline)
-    return fetch(task.remote(session.cpus, *described, labeled, validation, session.device), "the probe")
+    at_once = session.models_at_once or STACK
+    return fetch(task.remote(session.cpus, *described, labeled, validation, session.device, at_once), "the probe")
 
 
 def _probe(threads: int, *arguments: Any) -> forecast.Probe:
