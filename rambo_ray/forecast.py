@@ -1,8 +1,8 @@
 """What a run would cost, from one small probe on the machine that would run it.
 
-The probe trains f once on a subset of middling size (on a GPU also a small stack of it), computes that subset's OTDD, passes images
-through f and u_hat, and fits u_hat for one outer epoch. Everything else follows by proportion, for
-trainings to `retraining.relative_cost`.
+The probe trains f once on a subset of middling size (on a GPU also a small stack of it), computes
+that subset's OTDD, passes images through f and u_hat, and fits u_hat for one outer epoch.
+Everything else follows by proportion, for trainings to `retraining.relative_cost`.
 
 Letters: n images of a subset, N in the pool, as elsewhere.
 """
