@@ -18,6 +18,7 @@ from rambo_ray.pool import Problem
 from rambo_ray.progress import Progress
 from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer, groups, relative_cost
 from rambo_ray.sample_store import SampleStore
+from rambo_ray.training import Recipe
 from rambo_ray.utility_samples import Measurement, Utility, UtilitySample
 
 # Finished samples reach the disk at least this often: what a crash can cost.
@@ -68,10 +69,7 @@ class _RetrainActor:
         import torch
 
         torch.set_num_threads(threads)
-        self.jobs, self.device, self.at_once = jobs, device, at_once
-        self.room = 0.0
-        if at_once is None:
-            self.room = ROOM * min(gpus, 1.0) * torch.cuda.get_device_properties(0).total_memory
+        self.jobs, self.device, self.fixed, self.gpus = jobs, device, at_once, gpus
         self.job = -1
 
     def ready(self) -> bool:
@@ -83,18 +81,19 @@ class _RetrainActor:
         if job != self.job:
             labeled, validation, protocol = self.jobs[job]
             self.retrainer = Retrainer(ray.get(labeled), ray.get(validation), protocol, self.device)
+            self.at_once = self.fixed or self._room_for(protocol.recipe)
             self.job = job
         if retrain:
-            found = self.retrainer.measure_group(subsets, self._at_once())
+            found = self.retrainer.measure_group(subsets, self.at_once)
         else:
             found = [self.retrainer.measure(indices, retrain=False) for indices in subsets]
         return found, time.monotonic() - began
 
-    def _at_once(self) -> int:
-        recipe = self.retrainer.protocol.recipe
-        if self.at_once is not None or recipe.classifier not in stacks.STACKED:
-            return self.at_once or 1
-        return stacks.models_that_fit(recipe, self.room)
+    def _room_for(self, recipe: Recipe) -> int:
+        import torch
+
+        whole = torch.cuda.get_device_properties(0).total_memory
+        return stacks.models_that_fit(recipe, ROOM * min(self.gpus, 1.0) * whole)
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,13 @@ def batches_per_epoch(n: int, recipe: Recipe) -> int:
 
 
 def models_that_fit(recipe: Recipe, room: float) -> int:
-    """How many models a stack can have in `room` bytes, at least one.
+    """How many models a stack can have in `room` bytes, at least one; one for a network without a stack.
 
     Counted are weights, gradients and Adam's two moments, and twice what autograd keeps of a batch
     (found by one pass), since a backward pass makes gradients of the same sizes.
     """
+    if recipe.classifier not in STACKED:
+        return 1
     network = STACKED[recipe.classifier]
     with training.seeded(0, torch.device("cpu")):
         state = stacked_state([build(recipe.classifier, recipe.image_shape, recipe.num_classes)])
@@ -103,6 +105,7 @@ def train_stack(
     began = time.perf_counter()
     device = torch.device(device)
     stack = _Stack(images, labels, recipe, seeds, subsets, device)
+    evaluated = _channels_last(evaluated.to(device))
     found: dict[int, tuple[Tensor, int, float]] = {}
     with training.kernels(device, recipe):
         epoch = 0
@@ -112,7 +115,7 @@ def train_stack(
             done = [a >= recipe.stop_accuracy or epoch >= recipe.max_epochs for a in accuracy]
             if any(done):
                 leaving = [place for place, left in enumerate(done) if left]
-                logits = stack.logits(evaluated.to(device), leaving)
+                logits = stack.logits(evaluated, leaving)
                 for place, of_one in zip(leaving, logits, strict=True):
                     found[stack.members[place]] = (of_one, epoch, accuracy[place])
                 stack.keep([place for place, left in enumerate(done) if not left])
@@ -173,10 +176,9 @@ class _Stack:
             correct += (right & (weight > 0)).sum(1)
         return [int(c) / len(self.subsets[g]) for c, g in zip(correct.tolist(), self.members, strict=True)]
 
-    def logits(self, evaluated: Tensor, places: list[int]) -> Tensor:
-        """Logits float32 [len(places), V, K] of the models at these places of the stack, in eval mode."""
+    def logits(self, images: Tensor, places: list[int]) -> Tensor:
+        """Logits float32 [len(places), V, K] for channels-last images of the models at these places, in eval mode."""
         state = {key: value.detach()[places] for key, value in self.state.items()}
-        images = _channels_last(evaluated)
         parts = []
         with torch.inference_mode(), training.autocast(self.device, self.recipe):
             for first in range(0, len(images), CHUNK):
