@@ -20,7 +20,6 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
 import argparse
-import io
 import json
 import sys
 import time
@@ -32,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "otdd"))
 
 import reference_otdd as oracle
+from images import add_data_option, first_rows
 
 from rambo_ray import otdd
 
@@ -42,19 +42,14 @@ _ORACLE_PASSES = 200
 
 def load(data: str | None) -> tuple[str, np.ndarray, np.ndarray, int]:
     """Name, features in [0, 1], labels, and how many of the first rows are for validation."""
-    files = sorted(Path(data, "fashion_mnist").glob("train-*.parquet")) if data else []
-    if not files:
+    if not data:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         order = np.random.default_rng(0).permutation(len(digits.target))
         return "digits", digits.data[order] / 16, digits.target[order], 300
-    import pyarrow.parquet as pq
-    from PIL import Image
-
-    table = pq.read_table(files[0]).slice(0, 2000)
-    images = [np.asarray(Image.open(io.BytesIO(i["bytes"]))).ravel() for i in table["image"].to_pylist()]
-    return "fashion_mnist", np.stack(images) / 255, table["label"].to_numpy(), 1000
+    pixels, labels = first_rows(data, "fashion_mnist", 2000)
+    return "fashion_mnist", pixels.reshape(len(pixels), -1) / 255, labels, 1000
 
 
 def fast(pool, validation, subsets, method, solver):
@@ -94,7 +89,7 @@ def slow(pool, validation, subset, method, cache):
 def main() -> int:
     """Print the table, and with --json one last line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default=os.environ.get("RAMBO_DATA"), help="folder with fashion_mnist/")
+    add_data_option(parser, "fashion_mnist")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
     name, features, labels, m = load(arguments.data)

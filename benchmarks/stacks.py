@@ -10,17 +10,15 @@ FashionMNIST or CIFAR-10 from DIR (or RAMBO_DATA), else noise (then set --epochs
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from images import add_data_option, first_rows
 
 from rambo_ray import prediction, stacks, training
 from rambo_ray.config import ClassifierConfig
@@ -34,22 +32,16 @@ def load(data: str | None, classifier: str) -> tuple[str, np.ndarray, np.ndarray
     """Name, pixels uint8 [N, H, W, C], labels int64 [N]."""
     name, shape = SOURCES[classifier]
     count = VALIDATION + AT_HAND
-    files = sorted(Path(data, name).glob("train-*.parquet")) if data else []
-    if not files:
+    if not data:
         rng = np.random.default_rng(0)
         return "noise", rng.integers(0, 256, (count, *shape), dtype=np.uint8), rng.integers(0, 10, count)
-    import pyarrow.parquet as pq
-    from PIL import Image
-
-    table = pq.read_table(files[0]).slice(0, count)
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in table["image"].to_pylist()])
-    return name, pixels.reshape(len(pixels), *shape), table["label"].to_numpy().astype(np.int64)
+    return name, *first_rows(data, name, count)
 
 
 def main() -> None:
     """Print the table, and with --json one last line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", default=os.environ.get("RAMBO_DATA"), help="folder with fashion_mnist/ or cifar10/")
+    add_data_option(parser, *(name for name, _ in SOURCES.values()))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--classifier", choices=sorted(SOURCES), default="mnist_net")
     parser.add_argument("--size", type=int, default=100, help="images of a subset")

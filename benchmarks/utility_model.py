@@ -13,17 +13,15 @@ pairs and with equal gradients (the slow version would take a minute on all of t
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from images import add_data_option, first_rows
 from torch import Tensor
 
 from rambo_ray import losses, seeds
@@ -38,15 +36,10 @@ K, TAU_1, INTERPOLATED, COMPARED = 200, 3, 50, 40
 
 def load(data: str | None) -> tuple[str, np.ndarray]:
     """Name and normalised pixels float32 [K, 1, 28, 28]."""
-    files = sorted(Path(data, "fashion_mnist").glob("train-*.parquet")) if data else []
-    if not files:
+    if not data:
         return "noise", np.random.default_rng(0).standard_normal((K, 1, 28, 28), dtype=np.float32)
-    import pyarrow.parquet as pq
-    from PIL import Image
-
-    rows = pq.read_table(files[0]).slice(0, K)["image"].to_pylist()
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"]))) for row in rows])
-    return "fashion_mnist", ((pixels[:, None] / 255 - 0.2860) / 0.3530).astype(np.float32)
+    pixels, _ = first_rows(data, "fashion_mnist", K)
+    return "fashion_mnist", ((pixels.transpose(0, 3, 1, 2) / 255 - 0.2860) / 0.3530).astype(np.float32)
 
 
 def pairs(count: int, k: int, known: bool, rng: np.random.Generator) -> Pairs:
@@ -118,7 +111,7 @@ def one_gradient(images: np.ndarray) -> tuple[float, float, float]:
 def main() -> int:
     """Print the figures; exit code 1 where the two gradients differ."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", default=os.environ.get("RAMBO_DATA"), help="folder with fashion_mnist/")
+    add_data_option(parser, "fashion_mnist")
     parser.add_argument("--pairs", type=int, default=500, help="offline pairs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")

@@ -12,16 +12,14 @@ DIR (or $RAMBO_DATA) in DIR/fashion_mnist/train-*.parquet, else scikit-learn's d
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
+from images import add_data_option, first_rows
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -112,19 +110,6 @@ def ours(
     return Outcome(trained - start, scored - trained, result.epochs, result.passes, scores.accuracy)
 
 
-def fashion_mnist(folder: Path, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first rows of FashionMNIST as uint8 [rows, 28, 28, 1] and int64 [rows]."""
-    import pyarrow.parquet as pq
-    from PIL import Image
-
-    files = sorted((folder / "fashion_mnist").glob("train-*.parquet"))
-    if not files:
-        raise SystemExit(f"--data {folder}: no fashion_mnist/train-*.parquet; leave --data out for digits")
-    table = next(pq.ParquetFile(files[0]).iter_batches(batch_size=rows)).to_pydict()
-    pixels = [np.asarray(Image.open(io.BytesIO(image["bytes"]))) for image in table["image"]]
-    return np.stack(pixels)[..., None], np.asarray(table["label"], np.int64)
-
-
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """scikit-learn's digits as uint8 [1797, 8, 8, 1] and int64 [1797]."""
     from sklearn.datasets import load_digits
@@ -171,14 +156,14 @@ def mean(values: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", default=os.environ.get("RAMBO_DATA"), help="folder with fashion_mnist/")
+    add_data_option(parser, "fashion_mnist")
     parser.add_argument("--models", type=int, default=3, help="subsets per size")
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200], help="images per subset")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
-    pixels, labels = fashion_mnist(Path(arguments.data), 3000) if arguments.data else digits()
+    pixels, labels = first_rows(arguments.data, "fashion_mnist", 3000) if arguments.data else digits()
     shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
     classifier = ClassifierConfig.model_validate({"precision": "float32"})
     recipe = Recipe.from_config(classifier, mean=(0.1307,), std=(0.3081,), image_shape=shape, num_classes=10)

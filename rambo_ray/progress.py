@@ -43,6 +43,7 @@ class Progress:
     ) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.total_weight = float(total if total_weight is None else total_weight)
+        self.of = "" if self.total_weight == total else " of the work"
         self.stream = sys.stdout if stream is None else stream
         self.in_place = self.stream.isatty()
         self.every_s = min(every_s, 0.5) if self.in_place else every_s
@@ -73,7 +74,7 @@ class Progress:
     def line(self) -> str:
         """What is shown now."""
         share = self.weight / self.total_weight if self.total_weight else 1.0
-        text = f"{self.label}: {self.done}/{self.total}{self.unit}  {share:.0%}"
+        text = f"{self.label}: {self.done}/{self.total}{self.unit}  {share:.0%}{self.of}"
         if self.first is not None and self.done > self.first[1]:
             elapsed = max(time.monotonic() - self.first[0], 1e-9)
             text += f"  {(self.done - self.first[1]) / elapsed:.2f}/s"

@@ -111,14 +111,14 @@ class TestRates:
         clock.turn(10)
         progress.advance(weight=30)
         # 30 of weight in 10 s, 60 are left; by number it would be 2 pieces at 0.1/s.
-        assert progress.line() == "retrain: 2/4 subsets  40%  0.10/s  20 s left"
+        assert progress.line() == "retrain: 2/4 subsets  40% of the work  0.10/s  20 s left"
 
     def test_weightless_pieces_promise_nothing(self, clock: Clock) -> None:
         progress = Progress("retrain", 4, total_weight=8, stream=io.StringIO())
         progress.advance(weight=2)
         clock.turn(4)
         progress.advance(weight=0)
-        assert progress.line() == "retrain: 2/4  25%  0.25/s"
+        assert progress.line() == "retrain: 2/4  25% of the work  0.25/s"
 
     def test_two_pieces_in_one_tick_of_the_clock(self, clock: Clock) -> None:
         progress = Progress("fit", 4, stream=io.StringIO())
@@ -284,7 +284,7 @@ class TestStages:
         stages.begin("fit")
         stages.progress(1).close()
         assert shown(stream) == [
-            "samples: 2/4  50%  1.00/s  1.2 s left",
+            "samples: 2/4  50% of the work  1.00/s  1.2 s left",
             "half of it",
             "[samples: 2.0 s]",
             "fit: 0/1 in 0.0 s",
