@@ -1,12 +1,14 @@
 """How many utility samples a CPU-second yields: `rambo_ray.training` against a plain loop.
 
-    python benchmarks/utility_samples.py [--data DIR] [--models 3] [--sizes 50 100 200] [--json]
+    python benchmarks/utility_samples.py [--data DIR] [--models 3] [--sizes 50 100 200] [--precision auto] [--json]
 
 Both sides train MnistNet from scratch on the same subsets by the same rule and score it on the same
 1000 validation images, in one process, on one thread, taking turns. The plain side is written as
-active-learning toolkits write it: a DataLoader over a TensorDataset, ReLU before the pool, default
-Adam, the loss and the accuracy read at each step. Images are FashionMNIST from Parquet files under
-DIR (or $RAMBO_DATA) in DIR/fashion_mnist/train-*.parquet, else scikit-learn's digits.
+active-learning toolkits write it: float32, a DataLoader over a TensorDataset, ReLU before the pool,
+default Adam, the loss and the accuracy read at each step. The package computes in what `auto` chooses
+for this CPU, bfloat16 where it has AMX or AVX512-BF16, or in what --precision says. Images are
+FashionMNIST from DIR (or RAMBO_DATA), a folder with fashion_mnist/train-*.parquet, else
+scikit-learn's digits.
 """
 
 from __future__ import annotations
@@ -140,9 +142,9 @@ def best_of(call: Callable[[], object], times: int = 7) -> float:
     return min(spent)
 
 
-def machine() -> tuple[float, float]:
-    """What this thread reaches: GFLOP/s of a 1024 x 1024 float32 product, GB/s of a 64 MB copy."""
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+def machine(precision: str) -> tuple[float, float]:
+    """What this thread reaches: GFLOP/s of a 1024 x 1024 product in a precision, GB/s of a 64 MB copy."""
+    a, b = (torch.randn(1024, 1024).to(getattr(torch, precision)) for _ in range(2))
     source = torch.randn(16 << 20)
     target = torch.empty_like(source)
     product = best_of(lambda: torch.mm(a, b))
@@ -159,19 +161,21 @@ def main() -> None:
     add_data_option(parser, "fashion_mnist")
     parser.add_argument("--models", type=int, default=3, help="subsets per size")
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200], help="images per subset")
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="the package's")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
     pixels, labels = first_rows(arguments.data, "fashion_mnist", 3000) if arguments.data else digits()
     shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
-    classifier = ClassifierConfig.model_validate({"precision": "float32"})
+    classifier = ClassifierConfig.model_validate({"precision": arguments.precision})
     recipe = Recipe.from_config(classifier, mean=(0.1307,), std=(0.3081,), image_shape=shape, num_classes=10)
     first = len(labels) - VALIDATION
     start = time.process_time()
     x = prepare(pixels, recipe)
     print(f"{'FashionMNIST' if arguments.data else 'digits'}, {len(labels)} images prepared once in "
-          f"{time.process_time() - start:.3f} s; one thread, float32, torch {torch.__version__}")  # fmt: skip
+          f"{time.process_time() - start:.3f} s; one thread, plain float32, ours {recipe.precision}, "
+          f"torch {torch.__version__}")  # fmt: skip
     plain_x = x.contiguous(memory_format=torch.contiguous_format).clone()
     y = torch.from_numpy(labels)
     rng = np.random.default_rng(0)
@@ -218,7 +222,7 @@ def main() -> None:
     print(f"models per CPU-second, ours / plain: {ratio:.2f} (per image pass of training {pass_ratio:.2f}); "
           f"accuracy {mean(differences):+.2f} points, standard error {error:.2f}")  # fmt: skip
 
-    gflops, copy = machine()
+    gflops, copy = machine(recipe.precision)
     work, weights = flops(shape, 10), sum(p.numel() for p in PlainNet(shape, 10).parameters())
     train_s = sum(run.train_s for run in done)
     achieved = sum(run.passes for run in done) * work / train_s / 1e9
@@ -227,12 +231,13 @@ def main() -> None:
     steps = sum(run.epochs * -(-(run.passes // run.epochs) // recipe.batch_size) for run in done)
     step_ms = 1e3 * train_s / steps
     print(f"roofline: {work / 1e6:.1f} MFLOP per image forward and backward, {achieved:.0f} GFLOP/s achieved "
-          f"of {gflops:.0f} in a 1024-cube product; Adam {adam_bytes / 1e6:.1f} MB per step, "
+          f"of {gflops:.0f} in a 1024-cube product in {recipe.precision}; Adam {adam_bytes / 1e6:.1f} MB per step, "
           f"{1e3 * adam_bytes / copy / 1e9:.1f} ms at the {copy:.0f} GB/s of a copy; "
           f"a step takes {step_ms:.1f} ms")  # fmt: skip
     if arguments.json:
         print(json.dumps({
-            "ratio": ratio, "ratio_per_pass": pass_ratio, "accuracy_difference_points": mean(differences),
+            "benchmark": "utility_samples", "precision": recipe.precision, "ratio": ratio,
+            "ratio_per_pass": pass_ratio, "accuracy_difference_points": mean(differences),
             "accuracy_difference_standard_error": error, "sizes": arguments.sizes, "ratios": ratios,
             "gflops_achieved": achieved, "gflops_product": gflops, "step_ms": step_ms,
         }))  # fmt: skip
