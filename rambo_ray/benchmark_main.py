@@ -244,7 +244,7 @@ def _say(results: Results, stages: Stages, folder: Path, failures: list[Failure]
         for metric in results.metrics():
             stages.say(f"\n{panel.name}, accuracy on {METRICS[metric]} in percent")
             stages.say(benchmark_results.brief(results, panel, metric))
-        for sentence in benchmark_results.rankings(results, panel):
+        for sentence in benchmark_results.remarks(results, panel):
             stages.say(sentence)
     stages.say("")
     for sentence in benchmark_results.headline(results):

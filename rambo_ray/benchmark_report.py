@@ -45,7 +45,7 @@ def render(
                 )
                 for metric in results.metrics()
             ],
-            "rankings": benchmark_results.rankings(results, panel),
+            "remarks": benchmark_results.remarks(results, panel),
             "times": benchmark_results.times(results, panel),
             "paper_minutes": panel.paper_minutes,
         }
@@ -78,7 +78,7 @@ def markdown(results: Results, command: str) -> str:
             head = benchmark_results.header(results, panel, metric)
             text = text_table.markdown(head, benchmark_results.table(results, panel, metric))
             parts.append(f"Accuracy on {METRICS[metric]}, percent:\n\n{text}")
-        parts += benchmark_results.rankings(results, panel)
+        parts += benchmark_results.remarks(results, panel)
         rows = benchmark_results.times(results, panel)
         parts.append(f"Seconds of one thread:\n\n{text_table.markdown(benchmark_results.TIMES, rows)}")
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -72,9 +72,7 @@ def gather(
 def headline(results: Results) -> list[str]:
     """A sentence per panel: what u_hat adds to the control and to random, and whether that exceeds the noise."""
     experiment = results.experiment
-    names = [method.name for method in experiment.methods]
-    leader = HEADLINE if HEADLINE in names else names[0]
-    metrics = results.metrics()
+    leader, metrics = _leader(results), results.metrics()
     sentences = []
     for panel in experiment.panels if metrics else ():
         parts = []
@@ -86,6 +84,12 @@ def headline(results: Results) -> list[str]:
             where = "on test" if metrics[0] == "test_accuracy" else "on S_val"
             sentences.append(f"{panel.name}: {leader} {where} against " + "; against ".join(parts) + ".")
     return sentences
+
+
+def _leader(results: Results) -> str:
+    """The method that the sentences are about: RAMBO where it takes part."""
+    names = [method.name for method in results.experiment.methods]
+    return HEADLINE if HEADLINE in names else names[0]
 
 
 def _certainty(d: Difference) -> str:
@@ -162,6 +166,37 @@ def times(results: Results, panel: Panel) -> list[list[str]]:
 
 
 TIMES = ("method", "utility samples (s)", "selection (s)", "of it: fit of u_hat (s)", "final training (s)")
+
+
+def remarks(results: Results, panel: Panel) -> list[str]:
+    """What stands below a panel's tables: `standing` by each accuracy, then `rankings`."""
+    return [s for metric in results.metrics() for s in standing(results, panel, metric)] + rankings(results, panel)
+
+
+def standing(results: Results, panel: Panel, metric: Metric) -> list[str]:
+    """A sentence that sorts all other methods by RAMBO's lead over them: beyond the noise, within it, behind.
+
+    Each is judged by its own 95 % t interval: of twenty true ties one is expected to be called clear.
+    Empty with fewer than two seeds or no other method.
+    """
+    leader = _leader(results)
+    leads = [
+        (method.name, results.lead(panel, leader, method.name, metric))
+        for method in results.experiment.methods
+        if method.name != leader
+    ]
+    known = sorted(((d.mean, name, d) for name, d in leads if d.seeds > 1), reverse=True)
+    groups = {
+        "beyond the noise ahead of": [entry for entry in known if entry[2].low > 0],
+        "within the noise of": [entry for entry in known if not entry[2].clear],
+        "beyond the noise behind": [entry for entry in known if entry[2].high < 0],
+    }
+    parts = [
+        f"{what} {', '.join(f'{name} ({points(mean)})' for mean, name, _ in entries)}"
+        for what, entries in groups.items()
+        if entries
+    ]
+    return [f"{leader} on {METRICS[metric]}, paired by seed, 95 % each: {'; '.join(parts)}."] if parts else []
 
 
 def rankings(results: Results, panel: Panel) -> list[str]:

@@ -117,6 +117,29 @@ def test_the_headline_says_whether_it_exceeds_the_noise() -> None:
     assert benchmark_results.headline(results(experiment(), WORTH, skip=_all())) == []
 
 
+def test_standing_sorts_the_others_by_the_lead_and_its_noise() -> None:
+    found = results(experiment(), {"random": 0.5, CONTROL: 0.66, "rambo": 0.63})
+    panel = found.experiment.panels[0]
+    assert benchmark_results.standing(found, panel, "test_accuracy") == [
+        "rambo on test, paired by seed, 95 % each: beyond the noise ahead of random (+13.00); "
+        f"beyond the noise behind {CONTROL} (-3.00)."
+    ]
+    noisy = {
+        key: replace(c, accuracy=c.accuracy - 0.05) if key[1] == "random" and key[3] == 1 else c
+        for key, c in found.cells.items()
+    }
+    (sentence,) = benchmark_results.standing(Results(found.experiment, noisy), panel, "accuracy")
+    assert sentence.startswith("rambo on S_val") and "within the noise of random (+15.50); beyond" in sentence
+    assert benchmark_results.remarks(found, panel)[2:] == benchmark_results.rankings(found, panel)
+
+
+def test_one_seed_or_no_other_method_has_no_standing() -> None:
+    alone = experiment(seeds=(0,))
+    assert benchmark_results.standing(results(alone, WORTH), alone.panels[0], "accuracy") == []
+    single = experiment(methods=(Method("rambo", "rambo", {}),))
+    assert benchmark_results.standing(results(single, WORTH), single.panels[0], "accuracy") == []
+
+
 def _all() -> tuple[tuple[str, int, int], ...]:
     return tuple((name, budget, seed) for name in NAMES for budget in (10, 20) for seed in (0, 1))
 
