@@ -180,22 +180,14 @@ def standing(results: Results, panel: Panel, metric: Metric) -> list[str]:
     Empty with fewer than two seeds or no other method.
     """
     leader = _leader(results)
-    leads = [
-        (method.name, results.lead(panel, leader, method.name, metric))
-        for method in results.experiment.methods
-        if method.name != leader
-    ]
-    known = sorted(((d.mean, name, d) for name, d in leads if d.seeds > 1), reverse=True)
-    groups = {
-        "beyond the noise ahead of": [entry for entry in known if entry[2].low > 0],
-        "within the noise of": [entry for entry in known if not entry[2].clear],
-        "beyond the noise behind": [entry for entry in known if entry[2].high < 0],
-    }
-    parts = [
-        f"{what} {', '.join(f'{name} ({points(mean)})' for mean, name, _ in entries)}"
-        for what, entries in groups.items()
-        if entries
-    ]
+    others = [method.name for method in results.experiment.methods if method.name != leader]
+    leads = {name: results.lead(panel, leader, name, metric) for name in others}
+    known = {name: d for name, d in leads.items() if d.seeds > 1}
+    ahead, tied, behind = "beyond the noise ahead of", "within the noise of", "beyond the noise behind"
+    groups: dict[str, list[str]] = {ahead: [], tied: [], behind: []}
+    for name, d in sorted(known.items(), key=lambda lead: lead[1].mean, reverse=True):
+        groups[tied if not d.clear else ahead if d.mean > 0 else behind].append(f"{name} ({points(d.mean)})")
+    parts = [f"{verdict} {', '.join(names)}" for verdict, names in groups.items() if names]
     return [f"{leader} on {METRICS[metric]}, paired by seed, 95 % each: {'; '.join(parts)}."] if parts else []
 
 
