@@ -63,9 +63,11 @@ class MnistNet(Classifier):
                 f"classifier.name=mnist_net: images of {height}x{width} pixels are too small, it needs "
                 f"{self.smallest_side}x{self.smallest_side}; set data.image_size={self.smallest_side} or more"
             )
+        self.image_shape = image_shape
+        self.pooled = ((height - 4) // 2, (width - 4) // 2)  # rows and columns of what fc1 reads
         self.conv1 = nn.Conv2d(channels, 32, 3)
         self.conv2 = nn.Conv2d(32, 64, 3)
-        self.fc1 = nn.Linear(64 * ((height - 4) // 2) * ((width - 4) // 2), 128)
+        self.fc1 = nn.Linear(64 * self.pooled[0] * self.pooled[1], 128)
         self.fc2 = nn.Linear(128, num_classes)
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:

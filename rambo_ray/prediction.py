@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rambo_ray import training
+from rambo_ray import mnist_steps, training
 from rambo_ray.classifiers import Classifier
 from rambo_ray.errors import RunError
 from rambo_ray.training import Device, Recipe
@@ -37,27 +37,30 @@ class Scores:
 
 
 def predict(
-    model: Classifier, images: np.ndarray | Tensor, recipe: Recipe, device: Device = "cpu", chunk: int = CHUNK
+    model: Classifier, images: np.ndarray | Tensor, recipe: Recipe, device: Device = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32 [N, K] and embeddings float32 [N, E] of a trained classifier.
 
     images are pixels uint8 [N, H, W, C], normalised chunk by chunk so that a large pool never is
     in memory as floats, or what `prepare` made of them. `model` is in eval mode and on `device`.
-    Same bits for an image wherever in whatever split of the pool it is, for one `chunk`, machine
-    type and number of threads.
+    Same bits for an image wherever in whatever split of the pool it is, for one machine type and
+    number of threads.
     """
     device = torch.device(device)
     parts: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode(), training.kernels(device, recipe), training.autocast(device, recipe):
+        outputs = model.outputs
+        if mnist_steps.applies(model, recipe.precision, device):
+            outputs = mnist_steps.Outputs(model)  # type: ignore[arg-type]
         # At least one chunk: the arrays of no images need K and E columns too.
-        for first in range(0, max(len(images), 1), chunk):
-            part = images[first : first + chunk]
+        for first in range(0, max(len(images), 1), CHUNK):
+            part = images[first : first + CHUNK]
             x = part.to(device) if isinstance(part, Tensor) else training.prepare(part, recipe, device)
             held = len(x)
-            if held < chunk:
-                filled = torch.zeros((chunk, *recipe.image_shape), device=device)
+            if held < CHUNK:
+                filled = torch.zeros((CHUNK, *recipe.image_shape), device=device)
                 x = torch.cat([x, filled[held:]]).contiguous(memory_format=training.memory_format(recipe))
-            logits, embeddings = model.outputs(x)
+            logits, embeddings = outputs(x)
             parts.append((logits[:held].float().cpu(), embeddings[:held].float().cpu()))
     all_logits, all_embeddings = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return all_logits, all_embeddings

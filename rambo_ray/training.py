@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rambo_ray import mnist_steps
 from rambo_ray.classifiers import NETWORKS, Classifier, Shape, build
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.errors import UserError
@@ -181,24 +182,45 @@ def train(
         model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
         normalised = any(isinstance(module, _BatchNorm) for module in model.modules())
         bounds = batch_bounds(n, recipe.batch_size, 2 if normalised else 1)
-        adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-        model.train()
+        steps: Steps | mnist_steps.Steps
+        if mnist_steps.applies(model, recipe.precision, device):
+            steps = mnist_steps.Steps(model, x, y, recipe.learning_rate)  # type: ignore[arg-type]
+        else:
+            steps = Steps(model, x, y, recipe)
         epochs, accuracy = 0, 0.0
         while epochs < recipe.max_epochs and accuracy < recipe.stop_accuracy:
             order = torch.randperm(n).to(device)
             # Stays on the device: reading it at each step would wait for the step to finish.
             correct = torch.zeros((), dtype=torch.int64, device=device)
             for first, last in bounds:
-                rows = order[first:last]
-                batch_y = y.index_select(0, rows)
-                with autocast(device, recipe):
-                    logits = model(_rows(x, rows)).float()
-                adam.zero_grad(set_to_none=True)
-                F.cross_entropy(logits, batch_y).backward()
-                adam.step()
-                correct += (logits.detach().argmax(1) == batch_y).sum()
+                correct += steps.step(order[first:last])
             epochs, accuracy = epochs + 1, int(correct) / n
-    return Trained(model.eval(), epochs, epochs * n, accuracy, time.perf_counter() - start)
+        trained = steps.trained()
+    return Trained(trained.eval(), epochs, epochs * n, accuracy, time.perf_counter() - start)
+
+
+class Steps:
+    """Training steps of any classifier by Adam on cross-entropy, with autograd."""
+
+    def __init__(self, model: Classifier, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
+        """images are of `image_type`, [N, C, H, W] in the layout of `prepare`, labels int64 [N]."""
+        self.model = model.train()
+        self.images, self.labels, self.recipe = images, labels, recipe
+        self.adam = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+
+    def step(self, rows: Tensor) -> Tensor:
+        """One step on the images at these rows; returns how many of them were right, an int64 scalar."""
+        labels = self.labels.index_select(0, rows)
+        with autocast(labels.device, self.recipe):
+            logits = self.model(_rows(self.images, rows)).float()
+        self.adam.zero_grad(set_to_none=True)
+        F.cross_entropy(logits, labels).backward()
+        self.adam.step()
+        return (logits.detach().argmax(1) == labels).sum()
+
+    def trained(self) -> Classifier:
+        """The classifier after the last step."""
+        return self.model
 
 
 def batch_bounds(n: int, batch_size: int, smallest: int = 1) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rambo_ray import prediction, training
+from rambo_ray import mnist_steps, prediction, training
 from rambo_ray.classifiers import build
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.errors import UserError
@@ -89,8 +89,12 @@ class TestNetworks:
 
 
 class TestTraining:
-    def test_a_stack_is_its_models_one_by_one(self) -> None:
-        """Same draws, same epochs; models of several sizes, which leave the stack at different times."""
+    def test_a_stack_is_its_models_one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Same draws, same epochs; models of several sizes, which leave the stack at different times.
+
+        Against autograd's rounding, which is close to a stack's: over 47 epochs any other one grows.
+        """
+        monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
         recipe = recipe_for("mnist_net", stop_accuracy=0.6)
         pixels, labels = images_for("mnist_net", 120)
         x = training.prepare(pixels, recipe)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from rambo_ray import training
+from rambo_ray import mnist_steps, training
 from rambo_ray.classifiers import MnistNet
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.errors import RunError, UserError
@@ -113,8 +113,15 @@ def test_prepare_is_torchvisions_normalisation(digits: tuple[np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize("n", [20, 47, 61])
-def test_fast_loop_is_the_slow_loop(digits: tuple[np.ndarray, np.ndarray], n: int) -> None:
-    """Same seed, same batches, same dropout: the same network but for rounding."""
+def test_fast_loop_is_the_slow_loop(
+    digits: tuple[np.ndarray, np.ndarray], n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same seed, same batches, same dropout: the same network but for rounding.
+
+    With autograd, which every other network and device has; tests/test_mnist_steps.py holds the
+    written-out step against it.
+    """
+    monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
     pixels, labels = digits[0][:n], digits[1][:n]
     recipe = recipe_of(max_epochs=4)
     fast = train(pixels, labels, recipe, seed=5)

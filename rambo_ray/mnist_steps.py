@@ -1,0 +1,144 @@
+"""MnistNet in float32 on a CPU: its training step with the gradient written out, and its outputs.
+
+What autograd would do with `classifiers.MnistNet`, in the same order and with the same draws of
+dropout, so equal but for rounding; half the time goes (`benchmarks/utility_samples.py`). The
+convolutions are `rambo_ray.winograd`'s. The large weights of fc1 lie the way its product reads
+them, and nothing large is allocated twice.
+
+Letters: n images of a batch, N at hand, C channels, H x W pixels, F pooled values, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rambo_ray.classifiers import Classifier, MnistNet, Shape
+from rambo_ray.winograd import UNITS, TiledConvolutions
+
+# Images that go through the convolutions at once outside training.
+TILED = 10
+
+
+def applies(model: Classifier, precision: str, device: torch.device) -> bool:
+    """Whether a classifier is one that this module can train and ask for outputs, there and in that precision."""
+    return type(model) is MnistNet and precision == "float32" and device.type == "cpu"
+
+
+class Weights:
+    """Copies of MnistNet's weights in the layouts in which they are used.
+
+    conv1 [9 C + 1, 32] with its bias as the last row, conv2 [9, 32, 64], bias2 [64], fc1 [F, 128] with
+    F by row, column and channel, bias3 [128], fc2 [K, 128], bias4 [K].
+    """
+
+    def __init__(self, model: MnistNet) -> None:
+        self.image_shape: Shape = model.image_shape
+        first, second, hidden, last = (
+            layer.weight.detach() for layer in (model.conv1, model.conv2, model.fc1, model.fc2)
+        )
+        bias1, bias2, bias3, bias4 = (
+            layer.bias.detach() for layer in (model.conv1, model.conv2, model.fc1, model.fc2)
+        )
+        self.conv1 = torch.cat([first.reshape(UNITS[0], -1).t(), bias1[None]]).contiguous()
+        self.conv2 = second.permute(2, 3, 1, 0).reshape(9, *UNITS).contiguous()
+        self.bias2 = bias2.clone()
+        p, q = model.pooled
+        self.fc1 = hidden.view(-1, UNITS[1], p, q).permute(2, 3, 1, 0).reshape(p * q * UNITS[1], -1).contiguous()
+        self.bias3 = bias3.clone()
+        self.fc2 = last.clone()
+        self.bias4 = bias4.clone()
+
+    def all(self) -> list[Tensor]:
+        return [self.conv1, self.conv2, self.bias2, self.fc1, self.bias3, self.fc2, self.bias4]
+
+    def write(self, model: MnistNet) -> None:
+        """Give the weights to a model of the same shape."""
+        p, q = model.pooled
+        with torch.no_grad():
+            model.conv1.weight.copy_(self.conv1[:-1].t().reshape(model.conv1.weight.shape))
+            model.conv1.bias.copy_(self.conv1[-1])
+            model.conv2.weight.copy_(self.conv2.view(3, 3, *UNITS).permute(3, 2, 0, 1))
+            model.conv2.bias.copy_(self.bias2)
+            fc1 = self.fc1.view(p, q, UNITS[1], -1).permute(3, 2, 0, 1)
+            model.fc1.weight.copy_(fc1.reshape(model.fc1.weight.shape))
+            model.fc1.bias.copy_(self.bias3)
+            model.fc2.weight.copy_(self.fc2)
+            model.fc2.bias.copy_(self.bias4)
+
+
+class Steps:
+    """Training steps of one MnistNet by Adam on cross-entropy."""
+
+    def __init__(self, model: MnistNet, images: Tensor, labels: Tensor, learning_rate: float) -> None:
+        """images are float32 [N, C, H, W], best in the layout of `training.prepare`, labels int64 [N]."""
+        self.model = model
+        self.images = images.permute(0, 2, 3, 1).contiguous()
+        self.labels = labels
+        self.targets = torch.nn.functional.one_hot(labels, model.fc2.out_features).float()
+        self.weights = Weights(model)
+        parameters = self.weights.all()
+        for value in parameters:
+            value.grad = torch.zeros_like(value)
+        self.adam = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+        self.convolutions: dict[int, TiledConvolutions] = {}  # by size of batch: the full one and the last one
+
+    @torch.no_grad()
+    def step(self, rows: Tensor) -> Tensor:
+        """One step on the images at these rows; returns how many of them were right, an int64 scalar."""
+        w, n = self.weights, len(rows)
+        if n not in self.convolutions:
+            self.convolutions[n] = TiledConvolutions(w.image_shape, n)
+        convolutions = self.convolutions[n]
+        x = self.images.index_select(0, rows)
+
+        pooled = convolutions.forward(x, w.conv1, w.conv2)
+        kept = torch.empty(n, 1, 1, UNITS[1]).bernoulli_(0.75).div_(0.75)
+        h = (pooled + w.bias2).clamp_min_(0).mul_(kept)
+        flat = h.view(n, -1)
+        embedding = torch.addmm(w.bias3, flat, w.fc1).clamp_min_(0)
+        embedding *= torch.empty_like(embedding).bernoulli_(0.5).div_(0.5)
+        logits = torch.addmm(w.bias4, embedding, w.fc2.t())
+
+        d_logits = torch.softmax(logits, 1).sub_(self.targets.index_select(0, rows)).div_(n)
+        torch.mm(d_logits.t(), embedding, out=w.fc2.grad)
+        torch.sum(d_logits, 0, out=w.bias4.grad)
+        # A unit that dropout has cut is 0 here, as one that ReLU has cut, and neither has a gradient.
+        d_embedding = _where_positive(d_logits @ w.fc2, embedding).div_(0.5)
+        torch.mm(flat.t(), d_embedding, out=w.fc1.grad)
+        torch.sum(d_embedding, 0, out=w.bias3.grad)
+        d_h = _where_positive(d_embedding @ w.fc1.t(), flat).div_(0.75)
+        torch.sum(d_h.view(-1, UNITS[1]), 0, out=w.bias2.grad)
+        convolutions.backward(d_h.view_as(h), w.conv1.grad, w.conv2.grad)
+        self.adam.step()
+        return (logits.argmax(1) == self.labels.index_select(0, rows)).sum()
+
+    def trained(self) -> MnistNet:
+        """The model, with the weights after the last step."""
+        self.weights.write(self.model)
+        return self.model
+
+
+class Outputs:
+    """`MnistNet.outputs` in eval mode."""
+
+    def __init__(self, model: MnistNet) -> None:
+        self.weights = Weights(model)
+        self.convolutions = TiledConvolutions(model.image_shape, TILED)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [n, K] and embeddings [n, 128] of x float32 [n, C, H, W], n a multiple of TILED."""
+        w = self.weights
+        rows = x.permute(0, 2, 3, 1)
+        flat = torch.empty(len(x), w.fc1.shape[0])
+        for some, pooled in zip(rows.split(TILED), flat.split(TILED), strict=True):
+            found = self.convolutions.forward(some, w.conv1, w.conv2)
+            pooled.view(found.shape).copy_(found)
+        flat.view(-1, UNITS[1]).add_(w.bias2).clamp_min_(0)
+        embedding = torch.addmm(w.bias3, flat, w.fc1).clamp_min_(0)
+        return torch.addmm(w.bias4, embedding, w.fc2.t()), embedding
+
+
+def _where_positive(values: Tensor, sign: Tensor) -> Tensor:
+    """values where sign > 0, and 0 elsewhere."""
+    return torch.ops.aten.threshold_backward(values, sign, 0.0)
