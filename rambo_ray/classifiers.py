@@ -54,6 +54,7 @@ class MnistNet(Classifier):
 
     memory_format = torch.channels_last
     smallest_side = 6
+    dropout = (0.25, 0.5)  # of channels after the pool, of units after fc1
 
     def __init__(self, image_shape: Shape, num_classes: int) -> None:
         super().__init__()
@@ -74,9 +75,9 @@ class MnistNet(Classifier):
         x = F.relu(self.conv1(x), inplace=True)
         # ReLU is monotone, so it commutes with the maximum; after the pool it has a quarter to do.
         x = F.relu(F.max_pool2d(self.conv2(x), 2), inplace=True)
-        x = F.dropout2d(x, 0.25, self.training)
+        x = F.dropout2d(x, self.dropout[0], self.training)
         embedding = F.relu(self.fc1(x.flatten(1)))
-        return self.fc2(F.dropout(embedding, 0.5, self.training)), embedding
+        return self.fc2(F.dropout(embedding, self.dropout[1], self.training)), embedding
 
 
 class BasicBlock(nn.Module):

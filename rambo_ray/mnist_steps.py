@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rambo_ray.classifiers import Classifier, MnistNet, Shape
-from rambo_ray.winograd import UNITS, TiledConvolutions
+from rambo_ray.classifiers import Classifier, MnistNet
+from rambo_ray.winograd import UNITS, TiledConvolutions, where_positive
 
 # Images that go through the convolutions at once outside training.
 TILED = 10
@@ -33,38 +33,35 @@ class Weights:
     """
 
     def __init__(self, model: MnistNet) -> None:
-        self.image_shape: Shape = model.image_shape
-        first, second, hidden, last = (
-            layer.weight.detach() for layer in (model.conv1, model.conv2, model.fc1, model.fc2)
-        )
-        bias1, bias2, bias3, bias4 = (
-            layer.bias.detach() for layer in (model.conv1, model.conv2, model.fc1, model.fc2)
-        )
-        self.conv1 = torch.cat([first.reshape(UNITS[0], -1).t(), bias1[None]]).contiguous()
-        self.conv2 = second.permute(2, 3, 1, 0).reshape(9, *UNITS).contiguous()
-        self.bias2 = bias2.clone()
+        of = model.state_dict()
         p, q = model.pooled
-        self.fc1 = hidden.view(-1, UNITS[1], p, q).permute(2, 3, 1, 0).reshape(p * q * UNITS[1], -1).contiguous()
-        self.bias3 = bias3.clone()
-        self.fc2 = last.clone()
-        self.bias4 = bias4.clone()
+        kernel, bias = of["conv1.weight"], of["conv1.bias"]
+        self.conv1 = torch.cat([kernel.reshape(UNITS[0], -1).t(), bias[None]]).contiguous()
+        self.conv2 = of["conv2.weight"].permute(2, 3, 1, 0).reshape(9, *UNITS).contiguous()
+        self.bias2 = of["conv2.bias"].clone()
+        fc1 = of["fc1.weight"].view(-1, UNITS[1], p, q)
+        self.fc1 = fc1.permute(2, 3, 1, 0).reshape(p * q * UNITS[1], -1).contiguous()
+        self.bias3 = of["fc1.bias"].clone()
+        self.fc2 = of["fc2.weight"].clone()
+        self.bias4 = of["fc2.bias"].clone()
 
     def all(self) -> list[Tensor]:
+        """Every tensor, in the order of the layers."""
         return [self.conv1, self.conv2, self.bias2, self.fc1, self.bias3, self.fc2, self.bias4]
 
     def write(self, model: MnistNet) -> None:
         """Give the weights to a model of the same shape."""
+        to = model.state_dict()
         p, q = model.pooled
-        with torch.no_grad():
-            model.conv1.weight.copy_(self.conv1[:-1].t().reshape(model.conv1.weight.shape))
-            model.conv1.bias.copy_(self.conv1[-1])
-            model.conv2.weight.copy_(self.conv2.view(3, 3, *UNITS).permute(3, 2, 0, 1))
-            model.conv2.bias.copy_(self.bias2)
-            fc1 = self.fc1.view(p, q, UNITS[1], -1).permute(3, 2, 0, 1)
-            model.fc1.weight.copy_(fc1.reshape(model.fc1.weight.shape))
-            model.fc1.bias.copy_(self.bias3)
-            model.fc2.weight.copy_(self.fc2)
-            model.fc2.bias.copy_(self.bias4)
+        to["conv1.weight"].copy_(self.conv1[:-1].t().reshape(to["conv1.weight"].shape))
+        to["conv1.bias"].copy_(self.conv1[-1])
+        to["conv2.weight"].copy_(self.conv2.view(3, 3, *UNITS).permute(3, 2, 0, 1))
+        to["conv2.bias"].copy_(self.bias2)
+        fc1 = self.fc1.view(p, q, UNITS[1], -1).permute(3, 2, 0, 1)
+        to["fc1.weight"].copy_(fc1.reshape(to["fc1.weight"].shape))
+        to["fc1.bias"].copy_(self.bias3)
+        to["fc2.weight"].copy_(self.fc2)
+        to["fc2.bias"].copy_(self.bias4)
 
 
 class Steps:
@@ -76,40 +73,42 @@ class Steps:
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.labels = labels
         self.targets = torch.nn.functional.one_hot(labels, model.fc2.out_features).float()
-        self.weights = Weights(model)
-        parameters = self.weights.all()
-        for value in parameters:
-            value.grad = torch.zeros_like(value)
-        self.adam = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+        self.weights, self.gradients = Weights(model), Weights(model)
+        for weight, gradient in zip(self.weights.all(), self.gradients.all(), strict=True):
+            weight.grad = gradient
+        self.adam = torch.optim.Adam(self.weights.all(), lr=learning_rate, fused=True)
         self.convolutions: dict[int, TiledConvolutions] = {}  # by size of batch: the full one and the last one
 
     @torch.no_grad()
     def step(self, rows: Tensor) -> Tensor:
         """One step on the images at these rows; returns how many of them were right, an int64 scalar."""
-        w, n = self.weights, len(rows)
+        w, g, n = self.weights, self.gradients, len(rows)
+        after_pool, after_fc1 = self.model.dropout
         if n not in self.convolutions:
-            self.convolutions[n] = TiledConvolutions(w.image_shape, n)
+            self.convolutions[n] = TiledConvolutions(self.model.image_shape, n)
         convolutions = self.convolutions[n]
         x = self.images.index_select(0, rows)
 
         pooled = convolutions.forward(x, w.conv1, w.conv2)
-        kept = torch.empty(n, 1, 1, UNITS[1]).bernoulli_(0.75).div_(0.75)
+        kept = torch.empty(n, 1, 1, UNITS[1]).bernoulli_(1 - after_pool).div_(1 - after_pool)
         h = (pooled + w.bias2).clamp_min_(0).mul_(kept)
         flat = h.view(n, -1)
         embedding = torch.addmm(w.bias3, flat, w.fc1).clamp_min_(0)
-        embedding *= torch.empty_like(embedding).bernoulli_(0.5).div_(0.5)
+        embedding *= torch.empty_like(embedding).bernoulli_(1 - after_fc1).div_(1 - after_fc1)
         logits = torch.addmm(w.bias4, embedding, w.fc2.t())
 
         d_logits = torch.softmax(logits, 1).sub_(self.targets.index_select(0, rows)).div_(n)
-        torch.mm(d_logits.t(), embedding, out=w.fc2.grad)
-        torch.sum(d_logits, 0, out=w.bias4.grad)
+        torch.mm(d_logits.t(), embedding, out=g.fc2)
+        torch.sum(d_logits, 0, out=g.bias4)
         # A unit that dropout has cut is 0 here, as one that ReLU has cut, and neither has a gradient.
-        d_embedding = _where_positive(d_logits @ w.fc2, embedding).div_(0.5)
-        torch.mm(flat.t(), d_embedding, out=w.fc1.grad)
-        torch.sum(d_embedding, 0, out=w.bias3.grad)
-        d_h = _where_positive(d_embedding @ w.fc1.t(), flat).div_(0.75)
-        torch.sum(d_h.view(-1, UNITS[1]), 0, out=w.bias2.grad)
-        convolutions.backward(d_h.view_as(h), w.conv1.grad, w.conv2.grad)
+        d_embedding = d_logits @ w.fc2
+        where_positive(d_embedding, embedding, out=d_embedding).div_(1 - after_fc1)
+        torch.mm(flat.t(), d_embedding, out=g.fc1)
+        torch.sum(d_embedding, 0, out=g.bias3)
+        d_flat = d_embedding @ w.fc1.t()
+        where_positive(d_flat, flat, out=d_flat).div_(1 - after_pool)
+        torch.sum(d_flat.view(-1, UNITS[1]), 0, out=g.bias2)
+        convolutions.backward(d_flat.view_as(h), g.conv1, g.conv2)
         self.adam.step()
         return (logits.argmax(1) == self.labels.index_select(0, rows)).sum()
 
@@ -137,8 +136,3 @@ class Outputs:
         flat.view(-1, UNITS[1]).add_(w.bias2).clamp_min_(0)
         embedding = torch.addmm(w.bias3, flat, w.fc1).clamp_min_(0)
         return torch.addmm(w.bias4, embedding, w.fc2.t()), embedding
-
-
-def _where_positive(values: Tensor, sign: Tensor) -> Tensor:
-    """values where sign > 0, and 0 elsewhere."""
-    return torch.ops.aten.threshold_backward(values, sign, 0.0)
