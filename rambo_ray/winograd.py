@@ -75,7 +75,7 @@ class TiledConvolutions:
         self.products = torch.empty(36, count, second)
         # A tile's 4x4 outputs by pooled row, row under it, pooled column, column under it.
         self.outputs = torch.empty(2, 2, 2, 2, count * second)
-        self.maxima = torch.empty(3, 2, 2, count * second)  # of the left pairs, of the right ones, of both
+        self.maxima = torch.empty(3, 2, 2, count * second)  # of upper pairs, of lower ones, of both
         self.map = torch.empty(n, t, 2, u, 2, second)
         self.filters = torch.empty(36, first, second)
 
