@@ -1,7 +1,7 @@
 """What a run would cost, from one small probe on the machine that would run it.
 
-The probe trains f once on a subset of middling size (on a GPU also a small stack of it), computes
-that subset's OTDD, passes images through f and u_hat, and fits u_hat for one outer epoch.
+The probe trains f on a few subsets of middling size (on a GPU also a small stack of one), computes
+an OTDD, passes images through f and u_hat, and fits u_hat for one outer epoch.
 Everything else follows by proportion, for trainings to `retraining.relative_cost`.
 
 Letters: n images of a subset, N in the pool, as elsewhere.
@@ -26,7 +26,8 @@ from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer, relative_co
 from rambo_ray.utility_model import UtilityModel
 from rambo_ray.utility_samples import UtilitySample
 
-PROBE_IMAGES = 100  # the probed subset has at most this many images
+PROBE_IMAGES = 100  # the probed subsets have at most this many images
+PROBE_TRAININGS = 5  # one would not do: epochs vary by a fifth from subset to subset
 FORWARD_IMAGES = 512
 TRAINER_START_S = 12.0  # Ray Train's controller and workers, before the first epoch
 _MB = 1e6
@@ -36,14 +37,15 @@ _MB = 1e6
 class Probe:
     """What one worker measured: seconds, images, epochs, bytes.
 
-    training_s: of f on `size` images, `epochs` epochs; stacked_s: of one f of a stack, where samples
+    training_s, epochs: of f on `size` images, means of `trainings`; stacked_s: of one f of a stack, where samples
     are trained in stacks, else the same; otdd_s: of that subset; forward_s, encode_s: per image
     through f and through u_hat; fit_epoch_s: one outer epoch on the offline pairs;
     worker_bytes: the largest the worker's process has been.
     """
 
     size: int
-    epochs: int
+    trainings: int
+    epochs: float
     training_s: float
     stacked_s: float
     otdd_s: float
@@ -74,11 +76,11 @@ def probe(
     device: str = "cpu",
     at_once: int = 1,
 ) -> Probe:
-    """Measure one of a run's offline `samples` and what else is needed; trains f once, and a stack of `at_once`."""
+    """Measure a few of a run's offline `samples`, f alone and in a stack of `at_once`, and what else is needed."""
     recipe = protocol.recipe
     sizes = sorted(samples, key=lambda s: s.size)
-    chosen = [s for s in sizes if s.size <= PROBE_IMAGES][-1:] or sizes[:1]
-    subset, positions = chosen[0].indices, np.array(chosen[0].indices, dtype=np.int64)
+    chosen = [s.indices for s in sizes if s.size <= PROBE_IMAGES][-PROBE_TRAININGS:] or [sizes[0].indices]
+    subset = chosen[-1]
     retrainer = Retrainer(labeled, validation, protocol, device)
     retrainer.otdd(subset)  # prepares S_val's part of the transport problem
     began = time.perf_counter()
@@ -86,11 +88,16 @@ def probe(
     otdd_s = time.perf_counter() - began
 
     seed, short = seeds.integer(config.seed, "retraining"), replace(recipe, max_epochs=1)
-    training.train(retrainer.images, labeled.labels, short, seed, device, positions)  # the first one is slower
-    began = time.perf_counter()
-    trained = training.train(retrainer.images, labeled.labels, recipe, seed, device, positions)
-    prediction.evaluate(trained.model, retrainer.validation_images, validation.labels, recipe)
-    training_s = time.perf_counter() - began
+    # The first training is slower than the others will be.
+    training.train(retrainer.images, labeled.labels, short, seed, device, np.array(subset))
+    epochs, training_s = 0.0, 0.0
+    for indices in chosen:
+        began = time.perf_counter()
+        trained = training.train(retrainer.images, labeled.labels, recipe, seed, device, np.array(indices))
+        prediction.evaluate(trained.model, retrainer.validation_images, validation.labels, recipe)
+        share = relative_cost(len(subset)) / relative_cost(len(indices)) / len(chosen)
+        training_s += share * (time.perf_counter() - began)
+        epochs += trained.epochs / len(chosen)
     stacked_s = training_s
     if at_once > 1 and recipe.classifier in stacks.STACKED:
         began = time.perf_counter()
@@ -109,8 +116,9 @@ def probe(
     model = fit(task, device=device).model()
     fit_epoch_s = time.perf_counter() - began
     return Probe(
-        size=len(positions),
-        epochs=trained.epochs,
+        size=len(subset),
+        trainings=len(chosen),
+        epochs=epochs,
         training_s=training_s,
         stacked_s=stacked_s,
         otdd_s=otdd_s,
@@ -207,7 +215,7 @@ def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int
         f"{image_bytes / _MB:,.1f} MB of images in the driver and in Ray's object store"
     )
     basis = (
-        f"timed here: one training on {measured.size} images, {measured.training_s:.1f} s ({measured.epochs} epochs); "
-        "the number of epochs varies from subset to subset and grows with images that are hard"
+        f"timed here: trainings on {measured.size} images, {measured.training_s:.1f} s and {measured.epochs:.0f} epochs, "
+        f"the mean of {measured.trainings}; epochs vary from subset to subset and grow with images that are hard"
     )
     return "\n".join([text_table.aligned(lines, left=2), memory, basis, "nothing was run or written"])

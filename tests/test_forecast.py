@@ -17,7 +17,8 @@ from rambo_ray.utility_samples import UtilitySample, offline_pairs
 
 PROBE = Probe(
     size=100,
-    epochs=20,
+    trainings=5,
+    epochs=20.0,
     training_s=2.0,
     stacked_s=2.0,
     otdd_s=0.1,
@@ -106,6 +107,8 @@ def test_a_probe_measures_every_part() -> None:
     todo = rambo.plan(config, problem, "cpu")
     parts = (LabeledArrays(p.pixels, p.labels) for p in (problem.labeled, problem.validation))
     found = forecast.probe(config, todo.protocol, todo.kind, None, todo.offline, *parts, at_once=2)
-    assert found.size == max(s.size for s in todo.offline) and found.epochs >= 1
+    assert found.size == max(s.size for s in todo.offline)
+    assert found.trainings == forecast.PROBE_TRAININGS
+    assert found.epochs >= 1
     for name in ("training_s", "stacked_s", "otdd_s", "forward_s", "encode_s", "fit_epoch_s", "worker_bytes"):
         assert getattr(found, name) > 0, name
