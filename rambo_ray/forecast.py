@@ -215,7 +215,7 @@ def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int
         f"{image_bytes / _MB:,.1f} MB of images in the driver and in Ray's object store"
     )
     basis = (
-        f"timed here: trainings on {measured.size} images, {measured.training_s:.1f} s and {measured.epochs:.0f} epochs, "
-        f"the mean of {measured.trainings}; epochs vary from subset to subset and grow with images that are hard"
+        f"timed here: trainings on {measured.size} images, {measured.training_s:.1f} s and {measured.epochs:.0f} "
+        f"epochs, the mean of {measured.trainings}; epochs vary from subset to subset and grow with images that are hard"
     )
     return "\n".join([text_table.aligned(lines, left=2), memory, basis, "nothing was run or written"])
