@@ -216,6 +216,6 @@ def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int
     )
     basis = (
         f"timed here: trainings on {measured.size} images, {measured.training_s:.1f} s and {measured.epochs:.0f} "
-        f"epochs, the mean of {measured.trainings}; epochs vary from subset to subset and grow with images that are hard"
+        f"epochs, the mean of {measured.trainings}; epochs vary from subset to subset and grow with hard images"
     )
     return "\n".join([text_table.aligned(lines, left=2), memory, basis, "nothing was run or written"])
