@@ -8,7 +8,8 @@ convolution from the 6x6 inputs under it with 36 products instead of 144:
 Summed over input channels, the elementwise products of many tiles are 36 matrix products, and each
 of the three transforms, here as a Kronecker product of its matrix with itself, is one more: all of
 it is what a CPU's matrix product does at its peak. Exact but for rounding (about 1e-6 of the
-largest value in float32), and so are its gradients, which are the same products transposed.
+largest value in float32), and so are its gradients, which are the same products transposed: where
+two values under a window of the pool are closer than that, either may be the one that has it.
 
 Everything between the pixels and the pooled map stays in tiles. Tiles overlap by two, so conv1 is
 computed 2.25 times over (it is cheap), and nothing has to be gathered from or added up into a map;
