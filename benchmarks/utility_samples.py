@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from rambo_ray.classifiers import Shape
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.prediction import evaluate
 from rambo_ray.training import Recipe, prepare, train
+from rambo_ray.winograd import TiledConvolutions
 
 VALIDATION = 1000
 
@@ -135,10 +137,9 @@ def flops(image_shape: Shape, num_classes: int) -> float:
 
 def tiled_flops(image_shape: Shape, num_classes: int) -> float:
     """The same for the float32 steps of `rambo_ray.mnist_steps`: convolutions and transforms on 4x4 tiles."""
-    channels, height, width = image_shape
-    pooled = (height - 4) // 2, (width - 4) // 2
-    tiles = -(-pooled[0] // 2) * -(-pooled[1] // 2)
-    conv1 = 2 * 36 * tiles * 32 * (9 * channels + 1)
+    tiled = TiledConvolutions(image_shape, 1)
+    tiles, pooled = math.prod(tiled.grid), tiled.pooled
+    conv1 = 2 * 36 * tiles * 32 * (9 * image_shape[0] + 1)
     transforms = 2 * 36 * 36 * tiles * 32 + 2 * 16 * 36 * tiles * 64
     conv2 = 2 * 36 * tiles * 32 * 64
     fc = 2 * 128 * (64 * pooled[0] * pooled[1] + num_classes)

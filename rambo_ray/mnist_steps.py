@@ -10,6 +10,8 @@ Letters: n images of a batch, N at hand, C channels, H x W pixels, F pooled valu
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from rambo_ray.winograd import UNITS, TiledConvolutions, where_positive
 TILED = 10
 
 
-def applies(model: Classifier, precision: str, device: torch.device) -> bool:
+def applies(model: Classifier, precision: str, device: torch.device) -> TypeGuard[MnistNet]:
     """Whether a classifier is one that this module can train and ask for outputs, there and in that precision."""
     return type(model) is MnistNet and precision == "float32" and device.type == "cpu"
 

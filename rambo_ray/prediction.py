@@ -51,7 +51,7 @@ def predict(
     with torch.inference_mode(), training.kernels(device, recipe), training.autocast(device, recipe):
         outputs = model.outputs
         if mnist_steps.applies(model, recipe.precision, device):
-            outputs = mnist_steps.Outputs(model)  # type: ignore[arg-type]
+            outputs = mnist_steps.Outputs(model)
         # At least one chunk: the arrays of no images need K and E columns too.
         for first in range(0, max(len(images), 1), CHUNK):
             part = images[first : first + CHUNK]

@@ -184,7 +184,7 @@ def train(
         bounds = batch_bounds(n, recipe.batch_size, 2 if normalised else 1)
         steps: Steps | mnist_steps.Steps
         if mnist_steps.applies(model, recipe.precision, device):
-            steps = mnist_steps.Steps(model, x, y, recipe.learning_rate)  # type: ignore[arg-type]
+            steps = mnist_steps.Steps(model, x, y, recipe.learning_rate)
         else:
             steps = Steps(model, x, y, recipe)
         epochs, accuracy = 0, 0.0

@@ -30,6 +30,16 @@ class PlainMnistNet(nn.Module):
         return self.fc2(self.dropout2(x))
 
 
+def closest_call(relu_inputs: Tensor, pool_inputs: Tensor) -> float:
+    """How near rounding comes to changing a gradient: the least |input of a ReLU|, or lead of a maximum over 2x2.
+
+    relu_inputs of any shape, pool_inputs [n, units, H, W].
+    """
+    windows = pool_inputs.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+    best, next_best = windows.topk(2).values.unbind(-1)
+    return min(float(relu_inputs.abs().min()), float((best - next_best).min()))
+
+
 def normalised(pixels: np.ndarray, recipe: Recipe) -> Tensor:
     """Pixels as torchvision's ToTensor and Normalize make them."""
     x = torch.tensor(np.transpose(pixels, (0, 3, 1, 2)).copy()).float() / 255

@@ -12,30 +12,42 @@ from torch import Tensor
 
 from rambo_ray.winograd import POINTS, TiledConvolutions, transforms
 
+from .reference_training import closest_call
+
 
 def weights_of(channels: int) -> tuple[Tensor, Tensor]:
     """Weights of both layers in the layouts of `forward`, of usual sizes."""
     return 0.3 * torch.randn(9 * channels + 1, 32), 0.1 * torch.randn(9, 32, 64)
 
-def plainly(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """What `forward` must give, by torch's convolutions and pool: [n, p, q, 64] of x [n, H, W, C]."""
+
+def plainly(x: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """By torch's convolutions of x [n, H, W, C]: inputs of the ReLU and of the pool, [n, units, rows, columns]."""
     conv1 = first[:-1].t().reshape(32, x.shape[3], 3, 3)
     conv2 = second.view(3, 3, 32, 64).permute(3, 2, 0, 1)
-    hidden = F.relu(F.conv2d(x.permute(0, 3, 1, 2), conv1, first[-1]))
-    return F.max_pool2d(F.conv2d(hidden, conv2), 2).permute(0, 2, 3, 1)
+    hidden = F.conv2d(x.permute(0, 3, 1, 2), conv1, first[-1])
+    return hidden, F.conv2d(F.relu(hidden), conv2)
 
-def closest_call(x: Tensor, first: Tensor, second: Tensor) -> float:
-    """How near the rounding of a value would change a gradient: the least |input of the ReLU|, or lead of a maximum."""
-    conv1 = first[:-1].t().reshape(32, x.shape[3], 3, 3)
-    before = F.conv2d(x.permute(0, 3, 1, 2), conv1, first[-1])
-    after = F.conv2d(F.relu(before), second.view(3, 3, 32, 64).permute(3, 2, 0, 1))
-    best, next_best = after.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4).topk(2).values.unbind(-1)
-    return min(float(before.abs().min()), float((best - next_best).min()))
 
 def compare(found: Tensor, expected: Tensor) -> None:
     """Equal but for float32's rounding, measured by the largest value."""
     largest = float(expected.abs().max())
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 * largest)
+
+
+def compare_with_plain(x: Tensor, first: Tensor, second: Tensor) -> None:
+    """Values and both gradients, for an upstream gradient that is drawn."""
+    of_first, of_second = first.double().requires_grad_(), second.double().requires_grad_()
+    expected = F.max_pool2d(plainly(x.double(), of_first, of_second)[1], 2).permute(0, 2, 3, 1)
+    upstream = torch.randn(expected.shape)
+    expected.backward(upstream.double())
+    n, height, width, channels = x.shape
+    tiled = TiledConvolutions((channels, height, width), n)
+    compare(tiled.forward(x, first, second), expected.detach())
+    found = torch.empty_like(first), torch.empty_like(second)
+    tiled.backward(upstream, *found)
+    compare(found[0], of_first.grad)
+    compare(found[1], of_second.grad)
+
 
 @pytest.mark.parametrize("points", [POINTS, (0.0, 1.0, -1.0, 2.0, -2.0)])
 def test_transforms_are_a_correlation(points: tuple[float, ...]) -> None:
@@ -43,6 +55,7 @@ def test_transforms_are_a_correlation(points: tuple[float, ...]) -> None:
     values, weights = rng.normal(size=6), rng.normal(size=3)
     inputs, filters, outputs = transforms(points)
     assert outputs @ ((filters @ weights) * (inputs @ values)) == pytest.approx(np.correlate(values, weights))
+
 
 @given(
     n=st.integers(1, 3), channels=st.integers(1, 3), height=st.integers(6, 19), width=st.integers(6, 19),
@@ -54,18 +67,9 @@ def test_values_and_gradients_are_those_of_plain_convolutions(
     torch.manual_seed(seed)
     x = torch.randn(n, height, width, channels)
     first, second = weights_of(channels)
-    assume(closest_call(x.double(), first.double(), second.double()) > 1e-5)
-    of_first, of_second = first.double().requires_grad_(), second.double().requires_grad_()
-    expected = plainly(x.double(), of_first, of_second)
-    upstream = torch.randn(expected.shape)
-    expected.backward(upstream.double())
+    assume(closest_call(*plainly(x.double(), first.double(), second.double())) > 1e-5)
+    compare_with_plain(x, first, second)
 
-    tiled = TiledConvolutions((channels, height, width), n)
-    compare(tiled.forward(x, first, second), expected.detach())
-    found = torch.empty_like(first), torch.empty_like(second)
-    tiled.backward(upstream, *found)
-    compare(found[0], of_first.grad)
-    compare(found[1], of_second.grad)
 
 def test_a_batch_leaves_nothing_behind() -> None:
     """Sides that tiles do not divide: what fills them up must not become another batch's input."""
@@ -84,21 +88,12 @@ def test_a_batch_leaves_nothing_behind() -> None:
     assert torch.equal(gradients[0], again[0])
     assert torch.equal(gradients[1], again[1])
 
+
 def test_images_without_contrast() -> None:
     """All values under a window are equal, so rounding says who has the gradient: the weights' must not change."""
     torch.manual_seed(1)
-    x = torch.full((3, 12, 12, 1), -0.4)
-    first, second = weights_of(1)
-    of_first, of_second = first.double().requires_grad_(), second.double().requires_grad_()
-    expected = plainly(x.double(), of_first, of_second)
-    upstream = torch.randn(expected.shape)
-    expected.backward(upstream.double())
-    tiled = TiledConvolutions((1, 12, 12), 3)
-    compare(tiled.forward(x, first, second), expected.detach())
-    found = torch.empty_like(first), torch.empty_like(second)
-    tiled.backward(upstream, *found)
-    compare(found[0], of_first.grad)
-    compare(found[1], of_second.grad)
+    compare_with_plain(torch.full((3, 12, 12, 1), -0.4), *weights_of(1))
+
 
 def test_an_image_has_the_same_bits_wherever_it_is() -> None:
     torch.manual_seed(2)

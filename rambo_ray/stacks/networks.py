@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rambo_ray.classifiers import MnistNet
+
 State = dict[str, Tensor]
 
 EPS, MOMENTUM = 1e-5, 0.1  # of nn.BatchNorm2d, which `classifiers` leaves at their defaults
@@ -145,7 +147,7 @@ class Network:
 
 
 STACKED: dict[str, Network] = {
-    "mnist_net": Network(_mnist_net, ((64, 0.25), (128, 0.5))),
+    "mnist_net": Network(_mnist_net, tuple(zip((64, 128), MnistNet.dropout, strict=True))),
     "resnet18": Network(_resnet18, smallest=2),
 }
 
