@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,12 +26,11 @@ from images import add_data_option, first_rows
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from rambo_ray.classifiers import Shape
+from rambo_ray import mnist_steps
+from rambo_ray.classifiers import MnistNet, Shape
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.prediction import evaluate
 from rambo_ray.training import Recipe, prepare, train
-from rambo_ray.winograd import TiledConvolutions
-
 VALIDATION = 1000
 
 
@@ -136,14 +134,13 @@ def flops(image_shape: Shape, num_classes: int) -> float:
 
 
 def tiled_flops(image_shape: Shape, num_classes: int) -> float:
-    """The same for the float32 steps of `rambo_ray.mnist_steps`: convolutions and transforms on 4x4 tiles."""
-    tiled = TiledConvolutions(image_shape, 1)
-    tiles, pooled = math.prod(tiled.grid), tiled.pooled
-    conv1 = 2 * 36 * tiles * 32 * (9 * image_shape[0] + 1)
-    transforms = 2 * 36 * 36 * tiles * 32 + 2 * 16 * 36 * tiles * 64
-    conv2 = 2 * 36 * tiles * 32 * 64
-    fc = 2 * 128 * (64 * pooled[0] * pooled[1] + num_classes)
-    return 2 * (conv1 + transforms) + 3 * (conv2 + fc)
+    """The products of `rambo_ray.kernels` for the same: conv2 in 4x4 tiles, conv1 computed twice."""
+    channels, height, width = image_shape
+    p, q = (height - 4) // 2, (width - 4) // 2
+    conv1 = 2 * (height - 2) * (width - 2) * 32 * channels * 9
+    conv2 = 2 * 36 * -(-p // 2) * -(-q // 2) * 32 * 64
+    fc = 2 * 128 * (64 * p * q + num_classes)
+    return 3 * (conv1 + conv2 + fc)
 
 
 def best_of(call: Callable[[], object], times: int = 7) -> float:
@@ -184,11 +181,12 @@ def main() -> None:
     shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
     classifier = ClassifierConfig.model_validate({"precision": arguments.precision})
     recipe = Recipe.from_config(classifier, mean=(0.1307,), std=(0.3081,), image_shape=shape, num_classes=10)
+    compiled = mnist_steps.applies(MnistNet(shape, 10), recipe.precision, torch.device("cpu"))
     first = len(labels) - VALIDATION
     start = time.process_time()
     x = prepare(pixels, recipe)
     print(f"{'FashionMNIST' if arguments.data else 'digits'}, {len(labels)} images prepared once in "
-          f"{time.process_time() - start:.3f} s; one thread, plain float32, ours {recipe.precision}, "
+          f"{time.process_time() - start:.3f} s; one thread, plain float32, ours {recipe.precision}{' in compiled kernels' if compiled else ''}, "
           f"torch {torch.__version__}")  # fmt: skip
     plain_x = x.contiguous(memory_format=torch.contiguous_format).clone()
     y = torch.from_numpy(labels)
@@ -238,8 +236,8 @@ def main() -> None:
 
     gflops, copy = machine(recipe.precision)
     defined, weights = flops(shape, 10), sum(p.numel() for p in PlainNet(shape, 10).parameters())
-    done_flops = tiled_flops(shape, 10) if recipe.precision == "float32" else defined
-    # Adam reads weight, gradient and both moments, and writes back all but the gradient.
+    done_flops = tiled_flops(shape, 10) if compiled else defined
+    # A step reads each weight forward, and weight and moments backward, and writes these three back.
     adam_bytes = 7 * 4 * weights
     steps = sum(run.epochs * -(-(run.passes // run.epochs) // recipe.batch_size) for run in done)
     step_ms = 1e3 * sum(run.train_s for run in done) / steps
@@ -252,7 +250,7 @@ def main() -> None:
           f"{100 * (products_ms + adam_ms) / step_ms:.0f} % of the {step_ms:.1f} ms measured")  # fmt: skip
     if arguments.json:
         print(json.dumps({
-            "benchmark": "utility_samples", "precision": recipe.precision, "ratio": ratio,
+            "benchmark": "utility_samples", "precision": recipe.precision, "compiled": compiled, "ratio": ratio,
             "ratio_per_pass": pass_ratio, "accuracy_difference_points": mean(differences),
             "accuracy_difference_standard_error": error, "sizes": arguments.sizes, "ratios": ratios,
             "gflops_product": gflops, "step_ms": step_ms, "roofline_ms": products_ms + adam_ms,

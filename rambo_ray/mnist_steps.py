@@ -1,30 +1,35 @@
 """MnistNet in float32 on a CPU: its training step with the gradient written out, and its outputs.
 
-What autograd would do with `classifiers.MnistNet`, in the same order and with the same draws of
-dropout, so equal but for rounding; half the time goes (`benchmarks/utility_samples.py`). The
-convolutions are `rambo_ray.winograd`'s. The large weights of fc1 lie the way its product reads
-them, and nothing large is allocated twice.
+What autograd would do with `classifiers.MnistNet`, with the same draws of dropout, so equal but for
+rounding; a fifth of the time goes (`benchmarks/utility_samples.py`). The convolutions, the backward
+pass of fc1 and Adam are `rambo_ray.kernels`', on one thread; what is left is small and torch's.
 
 Letters: n images of a batch, N at hand, C channels, H x W pixels, F pooled values, K classes.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
+from rambo_ray import kernels
 from rambo_ray.classifiers import Classifier, MnistNet
-from rambo_ray.winograd import UNITS, TiledConvolutions, where_positive
+from rambo_ray.kernels import AdamStep
 
-# Images that go through the convolutions at once outside training.
-TILED = 10
+UNITS = (32, 64)  # of conv1 and conv2
 
 
 def applies(model: Classifier, precision: str, device: torch.device) -> TypeGuard[MnistNet]:
     """Whether a classifier is one that this module can train and ask for outputs, there and in that precision."""
-    return type(model) is MnistNet and precision == "float32" and device.type == "cpu"
+    return (
+        type(model) is MnistNet
+        and precision == "float32"
+        and device.type == "cpu"
+        and kernels.library() is not None
+    )
 
 
 class Weights:
@@ -66,53 +71,98 @@ class Weights:
         to["fc2.bias"].copy_(self.bias4)
 
 
+class Convolutions:
+    """All of MnistNet before fc1, for batches of at most `limit` images, with memory that every batch uses."""
+
+    def __init__(self, model: MnistNet, weights: Weights, limit: int) -> None:
+        self.weights, (p, q) = weights, model.pooled
+        self.flat = torch.empty(limit, p * q * UNITS[1])
+        self.of_flat = torch.empty_like(self.flat)
+        self.sources = torch.empty(self.flat.shape, dtype=torch.int8)  # pixels that the pool took
+        self.scratch = torch.zeros(kernels.call("scratch_floats", *model.image_shape))
+
+    def forward(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Pooled values after ReLU and dropout [n, F], a view that the next call overwrites.
+
+        x is float32 [n, H, W, C], kept [n, 64] dropout's factor of every channel.
+        """
+        w, (n, height, width, channels) = self.weights, x.shape
+        kernels.call(
+            "forward", n, channels, height, width, x, w.conv1, w.conv2, w.bias2, kept, self.flat, self.sources,
+            self.scratch,
+        )  # fmt: skip
+        return self.flat[:n]
+
+    def backward(self, x: Tensor, kept: Tensor, gradients: Weights) -> None:
+        """The convolutions' gradients for the last batch, from `of_flat`, its gradient of what forward gave."""
+        w, g, (n, height, width, channels) = self.weights, gradients, x.shape
+        kernels.call(
+            "backward", n, channels, height, width, x, w.conv1, self.of_flat, self.flat, self.sources, kept,
+            g.conv1, g.conv2, g.bias2, self.scratch,
+        )  # fmt: skip
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015) as torch's, for weights whose gradient may come with their update."""
+
+    def __init__(self, weights: Weights, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        self.steps = 0
+        self.moments = {w.data_ptr(): (torch.zeros_like(w), torch.zeros_like(w)) for w in weights.all()}
+
+    def next(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> AdamStep:
+        """The numbers of the next step, with torch's default constants."""
+        self.steps += 1
+        rate = self.learning_rate / (1 - beta1**self.steps)
+        root = 1 / math.sqrt(1 - beta2**self.steps)
+        return AdamStep(rate, beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon)
+
+    def update(self, weight: Tensor, gradient: Tensor, step: AdamStep) -> None:
+        """Move one weight."""
+        kernels.call("adam", weight.numel(), weight, gradient, *self.moments[weight.data_ptr()], step)
+
+
 class Steps:
     """Training steps of one MnistNet by Adam on cross-entropy."""
 
-    def __init__(self, model: MnistNet, images: Tensor, labels: Tensor, learning_rate: float) -> None:
+    def __init__(self, model: MnistNet, images: Tensor, labels: Tensor, learning_rate: float, batch_size: int) -> None:
         """images are float32 [N, C, H, W], best in the layout of `training.prepare`, labels int64 [N]."""
         self.model = model
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.labels = labels
-        self.targets = torch.nn.functional.one_hot(labels, model.fc2.out_features).float()
         self.weights, self.gradients = Weights(model), Weights(model)
-        for weight, gradient in zip(self.weights.all(), self.gradients.all(), strict=True):
-            weight.grad = gradient
-        self.adam = torch.optim.Adam(self.weights.all(), lr=learning_rate, fused=True)
-        self.convolutions: dict[int, TiledConvolutions] = {}  # by size of batch: the full one and the last one
+        self.convolutions = Convolutions(model, self.weights, batch_size)
+        self.adam = Adam(self.weights, learning_rate)
 
     @torch.no_grad()
-    def step(self, rows: Tensor) -> Tensor:
-        """One step on the images at these rows; returns how many of them were right, an int64 scalar."""
+    def step(self, rows: Tensor) -> int:
+        """One step on the images at these rows; returns how many of them were right."""
         w, g, n = self.weights, self.gradients, len(rows)
         after_pool, after_fc1 = self.model.dropout
-        if n not in self.convolutions:
-            self.convolutions[n] = TiledConvolutions(self.model.image_shape, n)
-        convolutions = self.convolutions[n]
         x = self.images.index_select(0, rows)
 
-        pooled = convolutions.forward(x, w.conv1, w.conv2)
-        kept = torch.empty(n, 1, 1, UNITS[1]).bernoulli_(1 - after_pool).div_(1 - after_pool)
-        h = (pooled + w.bias2).clamp_min_(0).mul_(kept)
-        flat = h.view(n, -1)
-        embedding = torch.addmm(w.bias3, flat, w.fc1).clamp_min_(0)
-        embedding *= torch.empty_like(embedding).bernoulli_(1 - after_fc1).div_(1 - after_fc1)
-        logits = torch.addmm(w.bias4, embedding, w.fc2.t())
+        kept = _kept(n, UNITS[1], after_pool)
+        flat = self.convolutions.forward(x, kept)
+        hidden, d_hidden = torch.empty(2, n, len(w.bias3))
+        kernels.call("dense", *flat.shape, flat, w.fc1, hidden)
+        right = kernels.call(
+            "head", n, len(w.bias4), hidden, w.bias3, _kept(n, len(w.bias3), after_fc1), w.fc2, w.bias4,
+            self.labels.index_select(0, rows), torch.empty(n, len(w.bias4)), d_hidden, g.bias3, g.fc2, g.bias4,
+        )  # fmt: skip
 
-        d_logits = torch.softmax(logits, 1).sub_(self.targets.index_select(0, rows)).div_(n)
-        torch.mm(d_logits.t(), embedding, out=g.fc2)
-        torch.sum(d_logits, 0, out=g.bias4)
-        # A unit that dropout has cut is 0 here, as one that ReLU has cut, and neither has a gradient.
-        d_embedding = d_logits @ w.fc2
-        where_positive(d_embedding, embedding, out=d_embedding).div_(1 - after_fc1)
-        torch.mm(flat.t(), d_embedding, out=g.fc1)
-        torch.sum(d_embedding, 0, out=g.bias3)
-        d_flat = d_embedding @ w.fc1.t()
-        where_positive(d_flat, flat, out=d_flat).div_(1 - after_pool)
-        torch.sum(d_flat.view(-1, UNITS[1]), 0, out=g.bias2)
-        convolutions.backward(d_flat.view_as(h), g.conv1, g.conv2)
-        self.adam.step()
-        return (logits.argmax(1) == self.labels.index_select(0, rows)).sum()
+        step = self.adam.next()
+        self._through_fc1(flat, d_hidden, step)
+        self.convolutions.backward(x, kept, g)
+        for weight, gradient in zip(w.all(), g.all(), strict=True):
+            if weight is not w.fc1:
+                self.adam.update(weight, gradient, step)
+        return right
+
+    def _through_fc1(self, flat: Tensor, d_hidden: Tensor, step: AdamStep) -> None:
+        """The gradient of flat, left where the convolutions look for it, and fc1's own step."""
+        fc1 = self.weights.fc1
+        moments = self.adam.moments[fc1.data_ptr()]
+        kernels.call("dense_backward", *flat.shape, flat, d_hidden, self.convolutions.of_flat, fc1, *moments, step)
 
     def trained(self) -> MnistNet:
         """The model, with the weights after the last step."""
@@ -123,18 +173,20 @@ class Steps:
 class Outputs:
     """`MnistNet.outputs` in eval mode."""
 
-    def __init__(self, model: MnistNet) -> None:
+    def __init__(self, model: MnistNet, limit: int) -> None:
+        """Of at most `limit` images at once."""
         self.weights = Weights(model)
-        self.convolutions = TiledConvolutions(model.image_shape, TILED)
+        self.convolutions = Convolutions(model, self.weights, limit)
+        self.kept = torch.ones(limit, UNITS[1])
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [n, K] and embeddings [n, 128] of x float32 [n, C, H, W], n a multiple of TILED."""
+        """Logits [n, K] and embeddings [n, 128] of x float32 [n, C, H, W]."""
         w = self.weights
-        rows = x.permute(0, 2, 3, 1)
-        flat = torch.empty(len(x), w.fc1.shape[0])
-        for some, pooled in zip(rows.split(TILED), flat.split(TILED), strict=True):
-            found = self.convolutions.forward(some, w.conv1, w.conv2)
-            pooled.view(found.shape).copy_(found)
-        flat.view(-1, UNITS[1]).add_(w.bias2).clamp_min_(0)
+        flat = self.convolutions.forward(x.permute(0, 2, 3, 1).contiguous(), self.kept)
         embedding = torch.addmm(w.bias3, flat, w.fc1).clamp_min_(0)
         return torch.addmm(w.bias4, embedding, w.fc2.t()), embedding
+
+
+def _kept(n: int, units: int, dropout: float) -> Tensor:
+    """Dropout's factors [n, units], drawn as torch's layers draw them."""
+    return torch.empty(n, units).bernoulli_(1 - dropout).div_(1 - dropout)

@@ -48,10 +48,10 @@ def predict(
     """
     device = torch.device(device)
     parts: list[tuple[Tensor, Tensor]] = []
-    with torch.inference_mode(), training.kernels(device, recipe), training.autocast(device, recipe):
+    with torch.inference_mode(), training.cuda_kernels(device, recipe), training.autocast(device, recipe):
         outputs = model.outputs
         if mnist_steps.applies(model, recipe.precision, device):
-            outputs = mnist_steps.Outputs(model)
+            outputs = mnist_steps.Outputs(model, CHUNK)
         # At least one chunk: the arrays of no images need K and E columns too.
         for first in range(0, max(len(images), 1), CHUNK):
             part = images[first : first + CHUNK]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from rambo_ray import mnist_steps, training
+from rambo_ray import kernels, mnist_steps, training
 from rambo_ray.classifiers import MnistNet
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.errors import RunError, UserError
@@ -91,15 +91,19 @@ def test_recipe_needs_one_mean_per_channel() -> None:
 
 
 def test_precision_is_chosen_where_it_will_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_precision("float32", "cpu") == "float32"
-    assert choose_precision("bfloat16", "cpu") == "bfloat16"
+    assert choose_precision("float32", "cpu", "resnet18") == "float32"
+    assert choose_precision("bfloat16", "cpu", "mnist_net") == "bfloat16"
     for supported in (False, True):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda s=supported: s, raising=False)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-        assert choose_precision("auto", "cpu") == ("bfloat16" if supported else "float32")
+        best = "bfloat16" if supported else "float32"
+        assert choose_precision("auto", "cpu", "resnet18") == best
+        for compiled in (object(), None):
+            monkeypatch.setattr(kernels, "library", lambda c=compiled: c)
+            assert choose_precision("auto", "cpu", "mnist_net") == ("float32" if compiled else best)
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert choose_precision("auto", "cpu") == "float32"
+    assert choose_precision("auto", "cpu", "mnist_net") == "float32"
 
 
 def test_prepare_is_torchvisions_normalisation(digits: tuple[np.ndarray, np.ndarray]) -> None:

@@ -107,7 +107,7 @@ def train_stack(
     stack = _Stack(images, labels, recipe, seeds, subsets, device)
     evaluated = _channels_last(evaluated.to(device))
     found: dict[int, tuple[Tensor, int, float]] = {}
-    with training.kernels(device, recipe):
+    with training.cuda_kernels(device, recipe):
         epoch = 0
         while stack.members:
             epoch += 1

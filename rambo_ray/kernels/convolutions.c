@@ -1,0 +1,332 @@
+// conv1, ReLU, conv2, 2x2 max-pool, ReLU and dropout of MnistNet, and their gradient, image by image, so
+// that all between pixels and pooled values stays in a core's cache.
+//
+// conv2 works on tiles (winograd.h). Kept for the backward pass is only which pixel of its window each
+// pooled value was: an image's first layer takes less time again than fetching it from memory.
+//
+// Letters: n images, C channels, H x W pixels, t x u tiles, T = t u tiles of an image rounded up to SIX,
+// p x q pooled positions; 32 units of conv1, 64 of conv2.
+
+#include "vectors.h"
+#include "winograd.h"
+
+enum { FIRST = 32, SECOND = 64, SIX = 6 };  // SIX: tiles, or pixels, that a product takes at once
+
+typedef struct {
+    int64_t channels, height, width, p, q;
+    int64_t t, u, tiles;
+    int64_t map_height, map_width;  // of what conv1 gives, with the zeros under tiles that reach over the edge
+} shape;
+
+static shape shape_of(int64_t channels, int64_t height, int64_t width) {
+    shape s = {.channels = channels, .height = height, .width = width};
+    s.p = (height - 4) / 2, s.q = (width - 4) / 2;
+    s.t = (s.p + 1) / 2, s.u = (s.q + 1) / 2;
+    s.tiles = (s.t * s.u + SIX - 1) / SIX * SIX;
+    s.map_height = 4 * s.t + 2 > height - 2 ? 4 * s.t + 2 : height - 2;
+    s.map_width = 4 * s.u + 2 > width - 2 ? 4 * s.u + 2 : width - 2;
+    return s;
+}
+
+// ---- What is done once for a batch.
+
+// conv2's weights w [9, 32, 64] at the 36 points: u [36, 32, 64].
+static void transform_filters(const float *w, float *u) {
+    for (int point = 0; point < POINTS; point++)
+        for (int at = 0; at < FIRST * SECOND; at += LANES) {
+            vec sum = {0};
+            for (int k = 0; k < 9; k++)
+                sum += FILTER[point / 6][k / 3] * FILTER[point % 6][k % 3] * load(w + k * FIRST * SECOND + at);
+            store(u + point * FIRST * SECOND + at, sum);
+        }
+}
+
+static void adjoint_of_filters(const float *u, float *w) {
+    for (int k = 0; k < 9; k++)
+        for (int at = 0; at < FIRST * SECOND; at += LANES) {
+            vec sum = {0};
+            for (int point = 0; point < POINTS; point++)
+                sum += FILTER[point / 6][k / 3] * FILTER[point % 6][k % 3] * load(u + point * FIRST * SECOND + at);
+            store(w + k * FIRST * SECOND + at, sum);
+        }
+}
+
+static void transpose_filters(const float *u, float *transposed) {
+    for (int point = 0; point < POINTS; point++)
+        for (int i = 0; i < FIRST; i++)
+            for (int j = 0; j < SECOND; j++)
+                transposed[(point * SECOND + j) * FIRST + i] = u[(point * FIRST + i) * SECOND + j];
+}
+
+// ---- One image's first layer.
+
+INLINE void some_pixels(int pixels, const shape *s, const float *x, const float *w, float *map) {
+    enum { V = FIRST / LANES };
+    vec sum[SIX][V];
+    const float *bias = w + 9 * s->channels * FIRST;
+UNROLLED
+    for (int i = 0; i < pixels; i++)
+UNROLLED
+        for (int v = 0; v < V; v++) sum[i][v] = load(bias + v * LANES);
+    for (int64_t c = 0; c < s->channels; c++)
+        for (int r = 0; r < 3; r++)
+            for (int k = 0; k < 3; k++, w += FIRST) {
+                const float *under = x + (r * s->width + k) * s->channels + c;
+UNROLLED
+                for (int i = 0; i < pixels; i++)
+UNROLLED
+                    for (int v = 0; v < V; v++) sum[i][v] += under[i * s->channels] * load(w + v * LANES);
+            }
+UNROLLED
+    for (int i = 0; i < pixels; i++)
+UNROLLED
+        for (int v = 0; v < V; v++) store(map + i * FIRST + v * LANES, relu(sum[i][v]));
+}
+
+// map [map_height, map_width, 32] = ReLU of conv1 of x [H, W, C]; w is [9 C + 1, 32], its last row the bias.
+static void first_layer(const shape *s, const float *x, const float *w, float *map) {
+    for (int64_t y = 0; y < s->height - 2; y++) {
+        const float *row = x + y * s->width * s->channels;
+        float *to = map + y * s->map_width * FIRST;
+        int64_t at = 0;
+        for (; at + SIX <= s->width - 2; at += SIX)
+            some_pixels(SIX, s, row + at * s->channels, w, to + at * FIRST);
+        for (; at < s->width - 2; at++) some_pixels(1, s, row + at * s->channels, w, to + at * FIRST);
+    }
+}
+
+// w [9 C + 1, 32] += the gradient of conv1's weights, from that of its outputs before ReLU.
+static void first_layer_gradient(const shape *s, const float *x, const float *map, float *w) {
+    for (int64_t c = 0; c < s->channels; c++)
+        for (int v = 0; v < FIRST; v += LANES) {
+            vec sum[9], all = {0};
+            for (int k = 0; k < 9; k++) sum[k] = load(w + (c * 9 + k) * FIRST + v);
+            for (int64_t y = 0; y < s->height - 2; y++)
+                for (int64_t at = 0; at < s->width - 2; at++) {
+                    vec g = load(map + (y * s->map_width + at) * FIRST + v);
+                    const float *under = x + (y * s->width + at) * s->channels + c;
+UNROLLED
+                    for (int k = 0; k < 9; k++)
+                        sum[k] += under[(k / 3 * s->width + k % 3) * s->channels] * g;
+                    all += g;
+                }
+            for (int k = 0; k < 9; k++) store(w + (c * 9 + k) * FIRST + v, sum[k]);
+            if (c == 0) {
+                float *bias = w + 9 * s->channels * FIRST + v;
+                store(bias, load(bias) + all);
+            }
+        }
+}
+
+// ---- One image's tiles.
+
+static void tiles_of_inputs(const shape *s, const float *map, float *inputs) {
+    for (int64_t tile = 0; tile < s->t * s->u; tile++) {
+        const float *corner = map + (tile / s->u * s->map_width + tile % s->u) * 4 * FIRST;
+        for (int v = 0; v < FIRST; v += LANES) {
+            vec x[36], y[36];
+UNROLLED
+            for (int j = 0; j < 6; j++) {
+UNROLLED
+                for (int i = 0; i < 6; i++) x[i * 6 + j] = load(corner + (i * s->map_width + j) * FIRST + v);
+                input_transform(x + j, y + j, 6);
+            }
+UNROLLED
+            for (int i = 0; i < 6; i++) {
+                input_transform(y + 6 * i, x + 6 * i, 1);
+UNROLLED
+                for (int j = 0; j < 6; j++)
+                    store(inputs + ((i * 6 + j) * s->tiles + tile) * FIRST + v, x[i * 6 + j]);
+            }
+        }
+    }
+}
+
+// map += the adjoint of tiles_of_inputs.
+static void gradient_of_map(const shape *s, const float *inputs, float *map) {
+    for (int64_t tile = 0; tile < s->t * s->u; tile++) {
+        float *corner = map + (tile / s->u * s->map_width + tile % s->u) * 4 * FIRST;
+        for (int v = 0; v < FIRST; v += LANES) {
+            vec x[36], y[36];
+UNROLLED
+            for (int j = 0; j < 6; j++) {
+UNROLLED
+                for (int i = 0; i < 6; i++)
+                    y[i * 6 + j] = load(inputs + ((i * 6 + j) * s->tiles + tile) * FIRST + v);
+                input_adjoint(y + j, x + j, 6);
+            }
+UNROLLED
+            for (int i = 0; i < 6; i++) {
+                input_adjoint(x + 6 * i, y + 6 * i, 1);
+UNROLLED
+                for (int j = 0; j < 6; j++) {
+                    float *at = corner + (i * s->map_width + j) * FIRST + v;
+                    store(at, load(at) + y[i * 6 + j]);
+                }
+            }
+        }
+    }
+}
+
+// Pool, bias, ReLU and dropout of an image's tiles: flat [p, q, 64], and which of its four pixels each
+// pooled value came from, the first of equal ones; kept [64] is dropout's factor of a channel.
+static void pool(const shape *s, const float *products, const float *bias, const float *kept, float *flat,
+                 int8_t *from) {
+    for (int64_t tile = 0; tile < s->t * s->u; tile++)
+        for (int v = 0; v < SECOND; v += LANES) {
+            vec m[36], half[24], y[16];
+UNROLLED
+            for (int j = 0; j < 6; j++) {
+UNROLLED
+                for (int i = 0; i < 6; i++)
+                    m[i * 6 + j] = load(products + ((i * 6 + j) * s->tiles + tile) * SECOND + v);
+                output_transform(m + j, half + j, 6);
+            }
+UNROLLED
+            for (int i = 0; i < 4; i++) output_transform(half + 6 * i, y + 4 * i, 1);
+UNROLLED
+            for (int window = 0; window < 4; window++) {
+                int64_t row = tile / s->u * 2 + window / 2, column = tile % s->u * 2 + window % 2;
+                if (row >= s->p || column >= s->q) continue;
+                const vec *corner = y + window / 2 * 8 + window % 2 * 2;
+                vec best = corner[0];
+                mask which = {0};
+                const int place[4] = {0, 1, 4, 5};
+UNROLLED
+                for (int k = 1; k < 4; k++) {
+                    mask larger = corner[place[k]] > best;
+                    best = choose(larger, corner[place[k]], best);
+                    which = (larger & k) | (~larger & which);
+                }
+                int64_t at = (row * s->q + column) * SECOND + v;
+                vec value = best + load(bias + v);
+                store(flat + at, relu(value) * load(kept + v));
+                *(bytes *)(from + at) = __builtin_convertvector(which, bytes);
+            }
+        }
+}
+
+// The adjoint of pool, from the gradient of flat: that of the products, and bias += its own.
+static void unpool(const shape *s, const float *gradient, const float *flat, const int8_t *from, const float *kept,
+                   float *bias, float *products) {
+    for (int64_t tile = 0; tile < s->t * s->u; tile++)
+        for (int v = 0; v < SECOND; v += LANES) {
+            vec y[16], half[24], m[36], all = {0};
+UNROLLED
+            for (int window = 0; window < 4; window++) {
+                int64_t row = tile / s->u * 2 + window / 2, column = tile % s->u * 2 + window % 2;
+                vec *corner = y + window / 2 * 8 + window % 2 * 2;
+                vec g = {0};
+                mask which = {0};
+                if (row < s->p && column < s->q) {
+                    int64_t at = (row * s->q + column) * SECOND + v;
+                    g = choose(load(flat + at) > 0, load(gradient + at) * load(kept + v), (vec){0});
+                    which = __builtin_convertvector(*(const bytes *)(from + at), mask);
+                }
+                all += g;
+                corner[0] = choose(which == 0, g, (vec){0}), corner[1] = choose(which == 1, g, (vec){0});
+                corner[4] = choose(which == 2, g, (vec){0}), corner[5] = choose(which == 3, g, (vec){0});
+            }
+            store(bias + v, load(bias + v) + all);
+UNROLLED
+            for (int j = 0; j < 4; j++) output_adjoint(y + j, half + j, 4);
+UNROLLED
+            for (int i = 0; i < 6; i++) {
+                output_adjoint(half + 4 * i, m + 6 * i, 1);
+UNROLLED
+                for (int j = 0; j < 6; j++)
+                    store(products + ((i * 6 + j) * s->tiles + tile) * SECOND + v, m[i * 6 + j]);
+            }
+        }
+}
+
+// ---- Batches.
+
+typedef struct {
+    float *filters, *transposed, *of_filters;  // [36, 32, 64], [36, 64, 32], [36, 32, 64]
+    float *map, *of_map, *inputs, *products;   // [map_height, map_width, 32] twice, [36, T, 32], [36, T, 64]
+} scratch;
+
+// How many floats, zeros before the first batch, forward and backward work in.
+int64_t scratch_floats(int64_t channels, int64_t height, int64_t width) {
+    shape s = shape_of(channels, height, width);
+    return 3 * POINTS * FIRST * SECOND + 2 * s.map_height * s.map_width * FIRST + POINTS * s.tiles * (FIRST + SECOND);
+}
+
+static scratch cut(const shape *s, float *floats) {
+    int64_t filters = POINTS * FIRST * SECOND, map = s->map_height * s->map_width * FIRST;
+    scratch k;
+    k.filters = floats;
+    k.transposed = k.filters + filters;
+    k.of_filters = k.transposed + filters;
+    k.map = k.of_filters + filters;
+    k.of_map = k.map + map;
+    k.inputs = k.of_map + map;
+    k.products = k.inputs + POINTS * s->tiles * FIRST;
+    return k;
+}
+
+// flat [n, p, q, 64] of images x [n, H, W, C]: conv1's weights are [9 C + 1, 32] by channel, row and column,
+// then the bias; conv2's [9, 32, 64] by row and column, and bias [64]; kept [n, 64] and from as in pool.
+void forward(int64_t n, int64_t channels, int64_t height, int64_t width, const float *x, const float *conv1,
+             const float *conv2, const float *bias, const float *kept, float *flat, int8_t *from, float *floats) {
+    shape s = shape_of(channels, height, width);
+    scratch k = cut(&s, floats);
+    transform_filters(conv2, k.filters);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t outputs = s.p * s.q * SECOND;
+        first_layer(&s, x + i * height * width * channels, conv1, k.map);
+        tiles_of_inputs(&s, k.map, k.inputs);
+        for (int point = 0; point < POINTS; point++)
+            for (int64_t tile = 0; tile < s.tiles; tile += SIX)
+                for (int v = 0; v < SECOND; v += WIDE * LANES)
+                    product(SIX, WIDE, 0, FIRST, k.inputs + (point * s.tiles + tile) * FIRST, FIRST, 1,
+                            k.filters + point * FIRST * SECOND + v, SECOND,
+                            k.products + (point * s.tiles + tile) * SECOND + v, SECOND);
+        pool(&s, k.products, bias, kept + i * SECOND, flat + i * outputs, from + i * outputs);
+    }
+}
+
+// The gradients of all weights, from that of flat, straight after forward: the other arrays are as it left them.
+void backward(int64_t n, int64_t channels, int64_t height, int64_t width, const float *x, const float *conv1,
+              const float *gradient, const float *flat, const int8_t *from, const float *kept,
+              float *of_conv1, float *of_conv2, float *of_bias, float *floats) {
+    shape s = shape_of(channels, height, width);
+    scratch k = cut(&s, floats);
+    transpose_filters(k.filters, k.transposed);
+    memset(k.of_filters, 0, sizeof(float) * POINTS * FIRST * SECOND);
+    memset(of_conv1, 0, sizeof(float) * (9 * channels + 1) * FIRST);
+    memset(of_bias, 0, sizeof(float) * SECOND);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t outputs = s.p * s.q * SECOND, map = s.map_height * s.map_width * FIRST;
+        const float *image = x + i * height * width * channels;
+        first_layer(&s, image, conv1, k.map);
+        tiles_of_inputs(&s, k.map, k.inputs);
+        unpool(&s, gradient + i * outputs, flat + i * outputs, from + i * outputs, kept + i * SECOND, of_bias,
+               k.products);
+        for (int point = 0; point < POINTS; point++) {
+            float *inputs = k.inputs + point * s.tiles * FIRST;
+            const float *products = k.products + point * s.tiles * SECOND;
+            for (int unit = 0; unit < FIRST; unit += 4)
+                for (int v = 0; v < SECOND; v += WIDE * LANES)
+                    product(4, WIDE, 1, s.tiles, inputs + unit, 1, FIRST, products + v, SECOND,
+                            k.of_filters + (point * FIRST + unit) * SECOND + v, SECOND);
+            for (int v = 0; v < FIRST; v += 2 * LANES) {
+                const float *filters = k.transposed + point * FIRST * SECOND + v;
+                int64_t tile = 0;
+                for (; tile + TALL <= s.tiles; tile += TALL)
+                    product(TALL, 2, 0, SECOND, products + tile * SECOND, SECOND, 1, filters, FIRST,
+                            inputs + tile * FIRST + v, FIRST);
+                for (; tile < s.tiles; tile += SIX)
+                    product(SIX, 2, 0, SECOND, products + tile * SECOND, SECOND, 1, filters, FIRST,
+                            inputs + tile * FIRST + v, FIRST);
+            }
+        }
+        memset(k.of_map, 0, sizeof(float) * map);
+        gradient_of_map(&s, k.inputs, k.of_map);
+        for (int64_t at = 0; at < map; at += LANES)
+            store(k.of_map + at, choose(load(k.map + at) > 0, load(k.of_map + at), (vec){0}));
+        first_layer_gradient(&s, image, k.of_map, of_conv1);
+    }
+    adjoint_of_filters(k.of_filters, of_conv2);
+}

@@ -1,0 +1,221 @@
+"""The kernels in C against torch in double precision: every shape of image, every width of vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rambo_ray import kernels
+from rambo_ray.classifiers import MnistNet
+from rambo_ray.mnist_steps import Adam, Convolutions, Weights
+
+from ..reference_training import closest_call
+
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason="needs a C compiler: cc, gcc, clang or $CC")
+
+UNITS = 32, 64
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """Equal but for float32's rounding, measured by the largest value."""
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=tolerance * largest)
+
+
+def drawn(n: int, channels: int, height: int, width: int) -> tuple[MnistNet, Weights, Tensor, Tensor]:
+    """A network, its weights, images [n, H, W, C] and dropout's factors [n, 64]."""
+    model = MnistNet((channels, height, width), 4)
+    kept = torch.empty(n, UNITS[1]).bernoulli_(0.75).div_(0.75)
+    return model, Weights(model), torch.randn(n, height, width, channels), kept
+
+
+def plainly(x: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
+    """By torch's convolutions of x [n, H, W, C]: inputs of the first ReLU and of the pool, [n, units, H', W']."""
+    conv1 = w.conv1[:-1].t().reshape(UNITS[0], x.shape[3], 3, 3)
+    conv2 = w.conv2.view(3, 3, *UNITS).permute(3, 2, 0, 1)
+    hidden = F.conv2d(x.permute(0, 3, 1, 2), conv1, w.conv1[-1])
+    return hidden, F.conv2d(F.relu(hidden), conv2)
+
+
+def as_double(w: Weights, model: MnistNet, requires_grad: bool = True) -> Weights:
+    """A copy in double precision."""
+    copied = Weights(model)
+    for name, value in vars(w).items():
+        setattr(copied, name, value.double().requires_grad_(requires_grad))
+    return copied
+
+
+def check_convolutions(model: MnistNet, w: Weights, x: Tensor, kept: Tensor) -> None:
+    """Values and all gradients, for an upstream gradient that is drawn."""
+    exact = as_double(w, model)
+    pooled = F.max_pool2d(plainly(x.double(), exact)[1], 2).permute(0, 2, 3, 1)
+    expected = (F.relu(pooled + exact.bias2) * kept[:, None, None]).flatten(1)
+    upstream = torch.randn(expected.shape)
+    expected.backward(upstream.double())
+    convolutions, gradients = Convolutions(model, w, len(x)), Weights(model)
+    close(convolutions.forward(x, kept), expected.detach())
+    convolutions.of_flat.copy_(upstream)
+    convolutions.backward(x, kept, gradients)
+    for name in ("conv1", "conv2", "bias2"):
+        close(getattr(gradients, name), getattr(exact, name).grad)
+
+
+def clear_cut(x: Tensor, w: Weights, model: MnistNet) -> bool:
+    """Whether rounding cannot say who has a gradient."""
+    exact = as_double(w, model, requires_grad=False)
+    hidden, maps = plainly(x.double(), exact)
+    maps += exact.bias2[:, None, None]
+    return min(closest_call(hidden, maps), float(F.max_pool2d(maps, 2).abs().min())) > 1e-5
+
+
+@given(
+    n=st.integers(1, 3), channels=st.integers(1, 3), height=st.integers(6, 19), width=st.integers(6, 19),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_convolutions_are_torchs(n: int, channels: int, height: int, width: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    model, w, x, kept = drawn(n, channels, height, width)
+    assume(clear_cut(x, w, model))
+    check_convolutions(model, w, x, kept)
+
+
+@pytest.mark.parametrize("flag", ["-mno-avx512f", "-mno-avx", "-O0"])
+def test_narrower_vectors_compute_the_same(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What older CPUs compile, and what a compiler that optimises nothing makes of it."""
+    monkeypatch.setattr(kernels, "FLAGS", (*kernels.FLAGS, flag))
+    try:
+        narrow = kernels.opened(kernels.build(kernels.compiler(), tmp_path))
+    except kernels.Unavailable as reason:
+        pytest.skip(str(reason))
+    torch.manual_seed(4)
+    model, w, x, kept = drawn(2, 1, 12, 15)
+    while not clear_cut(x, w, model):
+        model, w, x, kept = drawn(2, 1, 12, 15)
+    monkeypatch.setattr(kernels, "library", lambda: narrow)
+    check_convolutions(model, w, x, kept)
+    check_dense(7)
+
+
+def test_a_batch_leaves_nothing_behind() -> None:
+    """Sides that tiles do not divide: what fills them up must not become another batch's input."""
+    torch.manual_seed(0)
+    model, w, x, kept = drawn(4, 2, 11, 9)
+    used, fresh = Convolutions(model, w, 4), Convolutions(model, w, 4)
+    for _ in range(2):
+        used.forward(100 * torch.randn(4, 11, 9, 2), kept)
+        used.of_flat.normal_(std=100)
+        used.backward(100 * torch.randn(4, 11, 9, 2), kept, Weights(model))
+    assert torch.equal(used.forward(x, kept), fresh.forward(x, kept))
+    gradients = Weights(model), Weights(model)
+    fresh.of_flat.normal_()
+    used.of_flat.copy_(fresh.of_flat)
+    used.backward(x, kept, gradients[0])
+    fresh.backward(x, kept, gradients[1])
+    for name in ("conv1", "conv2", "bias2"):
+        assert torch.equal(getattr(gradients[0], name), getattr(gradients[1], name))
+
+
+def test_a_smaller_batch_is_the_first_rows_of_a_larger() -> None:
+    """An image's bits depend neither on its company nor on its place."""
+    torch.manual_seed(1)
+    model, w, x, kept = drawn(9, 1, 28, 28)
+    convolutions = Convolutions(model, w, 9)
+    together = convolutions.forward(x, kept).clone()
+    for i in range(9):
+        assert torch.equal(convolutions.forward(x[i : i + 1], kept[i : i + 1]), together[i : i + 1])
+
+
+def test_of_equal_values_the_first_has_the_gradient() -> None:
+    """Images without contrast, as torch's pool decides them."""
+    model, w, x, kept = drawn(2, 1, 8, 8)
+    w.conv2.zero_()
+    w.bias2.fill_(1.0)
+    convolutions = Convolutions(model, w, 2)
+    convolutions.forward(x, kept)
+    assert not convolutions.sources.any()
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    """A training that diverged must not look like one of zeros."""
+    model, w, x, kept = drawn(1, 1, 8, 8)
+    w.conv1[0, 0] = float("nan")
+    assert Convolutions(model, w, 1).forward(x, torch.ones_like(kept)).isnan().all()
+
+
+def check_dense(n: int) -> None:
+    """fc1 there and back, and everything after it, against autograd."""
+    features, units, classes, learning_rate = 96, 128, 5, 1e-2
+    inputs, fc1 = torch.randn(n, features).clamp_min(0), 0.1 * torch.randn(features, units)
+    bias3, fc2, bias4 = torch.randn(units), 0.1 * torch.randn(classes, units), torch.randn(classes)
+    kept = torch.empty(n, units).bernoulli_(0.5).div_(0.5)
+    labels = torch.arange(n) % classes
+    hidden, logits, of_hidden, of_inputs = (torch.empty(n, size) for size in (units, classes, units, features))
+    of_bias3, of_fc2, of_bias4 = (torch.empty_like(w) for w in (bias3, fc2, bias4))
+    exact = [w.double().requires_grad_() for w in (inputs, fc1, bias3, fc2, bias4)]
+    embedding = F.relu(exact[0] @ exact[1] + exact[2])
+    expected = (embedding * kept) @ exact[3].t() + exact[4]
+    F.cross_entropy(expected, labels).backward()
+
+    kernels.call("dense", n, features, inputs, fc1, hidden)
+    close(hidden, (exact[0] @ exact[1]).detach())
+    right = kernels.call(
+        "head", n, classes, hidden, bias3, kept, fc2, bias4, labels, logits, of_hidden, of_bias3, of_fc2, of_bias4
+    )
+    close(logits, expected.detach())
+    assert right == int((expected.argmax(1) == labels).sum())
+    for found, weight in zip((of_bias3, of_fc2, of_bias4), exact[2:], strict=True):
+        close(found, weight.grad)
+    first, second = torch.zeros_like(fc1), torch.zeros_like(fc1)
+    before = fc1.clone()
+    step = kernels.AdamStep(learning_rate, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0)  # moves against the gradient's sign
+    kernels.call("dense_backward", n, features, inputs, of_hidden, of_inputs, fc1, first, second, step)
+    close(of_inputs, exact[0].grad)
+    close(first, exact[1].grad)
+    close(second, exact[1].grad ** 2)
+    large = exact[1].grad.abs() > 1e-3 * exact[1].grad.abs().max()
+    close((fc1 - before)[large], -learning_rate * exact[1].grad.sign()[large], 1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 20, 23])
+def test_dense_layers_are_autograds(n: int) -> None:
+    torch.manual_seed(n)
+    check_dense(n)
+
+
+def test_adam_is_torchs_and_never_denormal() -> None:
+    """Also where a gradient is 0 for so long that its moments fade away."""
+    torch.manual_seed(0)
+    model = MnistNet((1, 6, 6), 3)
+    w, expected = Weights(model), torch.nn.Parameter(Weights(model).fc1.clone())
+    ours, theirs = Adam(w, 1e-3), torch.optim.Adam([expected], lr=1e-3)
+    gradient = torch.randn_like(w.fc1)
+    for i in range(1200):
+        if i == 100:
+            gradient[::2] = 0
+        expected.grad = gradient
+        theirs.step()
+        ours.update(w.fc1, gradient, ours.next())
+    close(w.fc1, expected.detach(), 1e-4)
+    moments = torch.cat([moment.flatten() for moment in ours.moments[w.fc1.data_ptr()]])
+    smallest = np.finfo(np.float32).tiny
+    assert (moments == 0).any()
+    assert not ((moments != 0) & (moments.abs() < smallest)).any()
+    assert float(torch.tensor(smallest) / 4) > 0, "arithmetic outside the kernels is as it was"
+
+
+def test_wrong_arrays_are_refused() -> None:
+    step = kernels.AdamStep(1e-3, 0.9, 0.1, 0.999, 0.001, 1.0, 1e-8)
+    w = torch.zeros(4, 4)
+    with pytest.raises(ValueError, match="adam: torch.float32 with strides \\(1, 4\\); expected float32, contiguous"):
+        kernels.call("adam", 16, w.t(), w, w, w, step)
+    with pytest.raises(ValueError, match="adam: torch.float64"):
+        kernels.call("adam", 16, w, w.double(), w, w, step)
+    with pytest.raises(ValueError, match="zip"):
+        kernels.call("adam", 16, w, w, w, w)
