@@ -31,6 +31,7 @@ from rambo_ray.classifiers import MnistNet, Shape
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.prediction import evaluate
 from rambo_ray.training import Recipe, prepare, train
+
 VALIDATION = 1000
 
 
@@ -186,8 +187,8 @@ def main() -> None:
     start = time.process_time()
     x = prepare(pixels, recipe)
     print(f"{'FashionMNIST' if arguments.data else 'digits'}, {len(labels)} images prepared once in "
-          f"{time.process_time() - start:.3f} s; one thread, plain float32, ours {recipe.precision}{' in compiled kernels' if compiled else ''}, "
-          f"torch {torch.__version__}")  # fmt: skip
+          f"{time.process_time() - start:.3f} s; one thread, plain float32, ours {recipe.precision}"
+          f"{' in compiled kernels' if compiled else ''}, torch {torch.__version__}")  # fmt: skip
     plain_x = x.contiguous(memory_format=torch.contiguous_format).clone()
     y = torch.from_numpy(labels)
     rng = np.random.default_rng(0)

@@ -20,6 +20,7 @@ from rambo_ray.classifiers import Classifier, MnistNet
 from rambo_ray.kernels import AdamStep
 
 UNITS = (32, 64)  # of conv1 and conv2
+BLOCK = 32  # inputs of fc1 that its backward pass takes at once
 
 
 def applies(model: Classifier, precision: str, device: torch.device) -> TypeGuard[MnistNet]:
@@ -35,7 +36,7 @@ def applies(model: Classifier, precision: str, device: torch.device) -> TypeGuar
 class Weights:
     """Copies of MnistNet's weights in the layouts in which they are used.
 
-    conv1 [9 C + 1, 32] with its bias as the last row, conv2 [9, 32, 64], bias2 [64], fc1 [F, 128] with
+    conv1 [9 C + 1, 32] with its bias as the last row, conv2 [9, 64, 32], bias2 [64], fc1 [F, 128] with
     F by row, column and channel, bias3 [128], fc2 [K, 128], bias4 [K].
     """
 
@@ -44,10 +45,10 @@ class Weights:
         p, q = model.pooled
         kernel, bias = of["conv1.weight"], of["conv1.bias"]
         self.conv1 = torch.cat([kernel.reshape(UNITS[0], -1).t(), bias[None]]).contiguous()
-        self.conv2 = of["conv2.weight"].permute(2, 3, 1, 0).reshape(9, *UNITS).contiguous()
+        self.conv2 = of["conv2.weight"].permute(2, 3, 0, 1).reshape(9, UNITS[1], UNITS[0]).contiguous()
         self.bias2 = of["conv2.bias"].clone()
         fc1 = of["fc1.weight"].view(-1, UNITS[1], p, q)
-        self.fc1 = fc1.permute(2, 3, 1, 0).reshape(p * q * UNITS[1], -1).contiguous()
+        self.fc1 = fc1.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
         self.bias3 = of["fc1.bias"].clone()
         self.fc2 = of["fc2.weight"].clone()
         self.bias4 = of["fc2.bias"].clone()
@@ -62,7 +63,7 @@ class Weights:
         p, q = model.pooled
         to["conv1.weight"].copy_(self.conv1[:-1].t().reshape(to["conv1.weight"].shape))
         to["conv1.bias"].copy_(self.conv1[-1])
-        to["conv2.weight"].copy_(self.conv2.view(3, 3, *UNITS).permute(3, 2, 0, 1))
+        to["conv2.weight"].copy_(self.conv2.view(3, 3, UNITS[1], UNITS[0]).permute(2, 3, 0, 1))
         to["conv2.bias"].copy_(self.bias2)
         fc1 = self.fc1.view(p, q, UNITS[1], -1).permute(3, 2, 0, 1)
         to["fc1.weight"].copy_(fc1.reshape(to["fc1.weight"].shape))
@@ -151,18 +152,18 @@ class Steps:
         )  # fmt: skip
 
         step = self.adam.next()
-        self._through_fc1(flat, d_hidden, step)
+        self._back_through_fc1(flat, d_hidden, step)
         self.convolutions.backward(x, kept, g)
         for weight, gradient in zip(w.all(), g.all(), strict=True):
             if weight is not w.fc1:
                 self.adam.update(weight, gradient, step)
         return right
 
-    def _through_fc1(self, flat: Tensor, d_hidden: Tensor, step: AdamStep) -> None:
+    def _back_through_fc1(self, flat: Tensor, d_hidden: Tensor, step: AdamStep) -> None:
         """The gradient of flat, left where the convolutions look for it, and fc1's own step."""
-        fc1 = self.weights.fc1
-        moments = self.adam.moments[fc1.data_ptr()]
-        kernels.call("dense_backward", *flat.shape, flat, d_hidden, self.convolutions.of_flat, fc1, *moments, step)
+        fc1, of_flat = self.weights.fc1, self.convolutions.of_flat
+        moments, work = self.adam.moments[fc1.data_ptr()], torch.empty(len(flat), BLOCK)
+        kernels.call("dense_backward", *flat.shape, flat, d_hidden, of_flat, fc1, *moments, step, work)
 
     def trained(self) -> MnistNet:
         """The model, with the weights after the last step."""

@@ -44,7 +44,7 @@ KERNELS = {
     "backward": (N, N, N, N, F, F, F, F, B, F, F, F, F, F),
     "dense": (N, N, F, F, F),
     "head": (N, N, F, F, F, F, F, L, F, F, F, F, F),
-    "dense_backward": (N, N, F, F, F, F, F, F, S),
+    "dense_backward": (N, N, F, F, F, F, F, F, S, F),
     "adam": (N, F, F, F, F, S),
 }
 COUNTS = ("head", "scratch_floats")  # what they return

@@ -10,7 +10,7 @@
 #include "vectors.h"
 #include "winograd.h"
 
-enum { FIRST = 32, SECOND = 64, SIX = 6 };  // SIX: tiles, or pixels, that a product takes at once
+enum { FIRST = 32, SECOND = 64, SIX = 6, EIGHT = 8 };  // tiles or pixels, and channels, at once
 
 typedef struct {
     int64_t channels, height, width, p, q;
@@ -30,32 +30,43 @@ static shape shape_of(int64_t channels, int64_t height, int64_t width) {
 
 // ---- What is done once for a batch.
 
-// conv2's weights w [9, 32, 64] at the 36 points: u [36, 32, 64].
+enum { FILTERS = FIRST * SECOND };  // of one point
+
+// conv2's weights w [9, 64, 32] at the 36 points: u [36, 64, 32].
 static void transform_filters(const float *w, float *u) {
-    for (int point = 0; point < POINTS; point++)
-        for (int at = 0; at < FIRST * SECOND; at += LANES) {
-            vec sum = {0};
-            for (int k = 0; k < 9; k++)
-                sum += FILTER[point / 6][k / 3] * FILTER[point % 6][k % 3] * load(w + k * FIRST * SECOND + at);
-            store(u + point * FIRST * SECOND + at, sum);
-        }
+    for (int at = 0; at < FILTERS; at += LANES) {
+        vec x[9], half[18], y[36];
+        UNROLLED
+        for (int k = 0; k < 9; k++) x[k] = load(w + k * FILTERS + at);
+        UNROLLED
+        for (int k = 0; k < 3; k++) filter_transform(x + k, half + k, 3);
+        UNROLLED
+        for (int i = 0; i < 6; i++) filter_transform(half + 3 * i, y + 6 * i, 1);
+        UNROLLED
+        for (int point = 0; point < POINTS; point++) store(u + point * FILTERS + at, y[point]);
+    }
 }
 
 static void adjoint_of_filters(const float *u, float *w) {
-    for (int k = 0; k < 9; k++)
-        for (int at = 0; at < FIRST * SECOND; at += LANES) {
-            vec sum = {0};
-            for (int point = 0; point < POINTS; point++)
-                sum += FILTER[point / 6][k / 3] * FILTER[point % 6][k % 3] * load(u + point * FIRST * SECOND + at);
-            store(w + k * FIRST * SECOND + at, sum);
-        }
+    for (int at = 0; at < FILTERS; at += LANES) {
+        vec y[36], half[18], x[9];
+        UNROLLED
+        for (int point = 0; point < POINTS; point++) y[point] = load(u + point * FILTERS + at);
+        UNROLLED
+        for (int j = 0; j < 6; j++) filter_adjoint(y + j, half + j, 6);
+        UNROLLED
+        for (int k = 0; k < 3; k++) filter_adjoint(half + 6 * k, x + 3 * k, 1);
+        UNROLLED
+        for (int k = 0; k < 9; k++) store(w + k * FILTERS + at, x[k]);
+    }
 }
 
-static void transpose_filters(const float *u, float *transposed) {
-    for (int point = 0; point < POINTS; point++)
-        for (int i = 0; i < FIRST; i++)
-            for (int j = 0; j < SECOND; j++)
-                transposed[(point * SECOND + j) * FIRST + i] = u[(point * FIRST + i) * SECOND + j];
+// turned [36, 32, 64] of u [36, 64, 32].
+static void turn_filters(const float *u, float *turned) {
+    for (int point = 0; point < POINTS; point++, u += FILTERS, turned += FILTERS)
+        for (int j = 0; j < SECOND; j += LANES)
+            for (int i = 0; i < FIRST; i += LANES)
+                transpose(u + j * FIRST + i, FIRST, turned + i * SECOND + j, SECOND);
 }
 
 // ---- One image's first layer.
@@ -64,22 +75,22 @@ INLINE void some_pixels(int pixels, const shape *s, const float *x, const float 
     enum { V = FIRST / LANES };
     vec sum[SIX][V];
     const float *bias = w + 9 * s->channels * FIRST;
-UNROLLED
+    UNROLLED
     for (int i = 0; i < pixels; i++)
-UNROLLED
+        UNROLLED
         for (int v = 0; v < V; v++) sum[i][v] = load(bias + v * LANES);
     for (int64_t c = 0; c < s->channels; c++)
         for (int r = 0; r < 3; r++)
             for (int k = 0; k < 3; k++, w += FIRST) {
                 const float *under = x + (r * s->width + k) * s->channels + c;
-UNROLLED
+                UNROLLED
                 for (int i = 0; i < pixels; i++)
-UNROLLED
+                    UNROLLED
                     for (int v = 0; v < V; v++) sum[i][v] += under[i * s->channels] * load(w + v * LANES);
             }
-UNROLLED
+    UNROLLED
     for (int i = 0; i < pixels; i++)
-UNROLLED
+        UNROLLED
         for (int v = 0; v < V; v++) store(map + i * FIRST + v * LANES, relu(sum[i][v]));
 }
 
@@ -105,7 +116,7 @@ static void first_layer_gradient(const shape *s, const float *x, const float *ma
                 for (int64_t at = 0; at < s->width - 2; at++) {
                     vec g = load(map + (y * s->map_width + at) * FIRST + v);
                     const float *under = x + (y * s->width + at) * s->channels + c;
-UNROLLED
+                    UNROLLED
                     for (int k = 0; k < 9; k++)
                         sum[k] += under[(k / 3 * s->width + k % 3) * s->channels] * g;
                     all += g;
@@ -125,16 +136,16 @@ static void tiles_of_inputs(const shape *s, const float *map, float *inputs) {
         const float *corner = map + (tile / s->u * s->map_width + tile % s->u) * 4 * FIRST;
         for (int v = 0; v < FIRST; v += LANES) {
             vec x[36], y[36];
-UNROLLED
+            UNROLLED
             for (int j = 0; j < 6; j++) {
-UNROLLED
+                UNROLLED
                 for (int i = 0; i < 6; i++) x[i * 6 + j] = load(corner + (i * s->map_width + j) * FIRST + v);
                 input_transform(x + j, y + j, 6);
             }
-UNROLLED
+            UNROLLED
             for (int i = 0; i < 6; i++) {
                 input_transform(y + 6 * i, x + 6 * i, 1);
-UNROLLED
+                UNROLLED
                 for (int j = 0; j < 6; j++)
                     store(inputs + ((i * 6 + j) * s->tiles + tile) * FIRST + v, x[i * 6 + j]);
             }
@@ -148,17 +159,17 @@ static void gradient_of_map(const shape *s, const float *inputs, float *map) {
         float *corner = map + (tile / s->u * s->map_width + tile % s->u) * 4 * FIRST;
         for (int v = 0; v < FIRST; v += LANES) {
             vec x[36], y[36];
-UNROLLED
+            UNROLLED
             for (int j = 0; j < 6; j++) {
-UNROLLED
+                UNROLLED
                 for (int i = 0; i < 6; i++)
                     y[i * 6 + j] = load(inputs + ((i * 6 + j) * s->tiles + tile) * FIRST + v);
                 input_adjoint(y + j, x + j, 6);
             }
-UNROLLED
+            UNROLLED
             for (int i = 0; i < 6; i++) {
                 input_adjoint(x + 6 * i, y + 6 * i, 1);
-UNROLLED
+                UNROLLED
                 for (int j = 0; j < 6; j++) {
                     float *at = corner + (i * s->map_width + j) * FIRST + v;
                     store(at, load(at) + y[i * 6 + j]);
@@ -175,16 +186,16 @@ static void pool(const shape *s, const float *products, const float *bias, const
     for (int64_t tile = 0; tile < s->t * s->u; tile++)
         for (int v = 0; v < SECOND; v += LANES) {
             vec m[36], half[24], y[16];
-UNROLLED
+            UNROLLED
             for (int j = 0; j < 6; j++) {
-UNROLLED
+                UNROLLED
                 for (int i = 0; i < 6; i++)
                     m[i * 6 + j] = load(products + ((i * 6 + j) * s->tiles + tile) * SECOND + v);
                 output_transform(m + j, half + j, 6);
             }
-UNROLLED
+            UNROLLED
             for (int i = 0; i < 4; i++) output_transform(half + 6 * i, y + 4 * i, 1);
-UNROLLED
+            UNROLLED
             for (int window = 0; window < 4; window++) {
                 int64_t row = tile / s->u * 2 + window / 2, column = tile % s->u * 2 + window % 2;
                 if (row >= s->p || column >= s->q) continue;
@@ -192,7 +203,7 @@ UNROLLED
                 vec best = corner[0];
                 mask which = {0};
                 const int place[4] = {0, 1, 4, 5};
-UNROLLED
+                UNROLLED
                 for (int k = 1; k < 4; k++) {
                     mask larger = corner[place[k]] > best;
                     best = choose(larger, corner[place[k]], best);
@@ -212,7 +223,7 @@ static void unpool(const shape *s, const float *gradient, const float *flat, con
     for (int64_t tile = 0; tile < s->t * s->u; tile++)
         for (int v = 0; v < SECOND; v += LANES) {
             vec y[16], half[24], m[36], all = {0};
-UNROLLED
+            UNROLLED
             for (int window = 0; window < 4; window++) {
                 int64_t row = tile / s->u * 2 + window / 2, column = tile % s->u * 2 + window % 2;
                 vec *corner = y + window / 2 * 8 + window % 2 * 2;
@@ -228,38 +239,82 @@ UNROLLED
                 corner[4] = choose(which == 2, g, (vec){0}), corner[5] = choose(which == 3, g, (vec){0});
             }
             store(bias + v, load(bias + v) + all);
-UNROLLED
+            UNROLLED
             for (int j = 0; j < 4; j++) output_adjoint(y + j, half + j, 4);
-UNROLLED
+            UNROLLED
             for (int i = 0; i < 6; i++) {
                 output_adjoint(half + 4 * i, m + 6 * i, 1);
-UNROLLED
+                UNROLLED
                 for (int j = 0; j < 6; j++)
                     store(products + ((i * 6 + j) * s->tiles + tile) * SECOND + v, m[i * 6 + j]);
             }
         }
 }
 
+// ---- One image's products at all points, and their adjoints.
+
+// products [36, T, 64] of inputs [36, T, 32] and turned [36, 32, 64].
+static void multiply(const shape *s, const float *inputs, const float *turned, float *products) {
+    for (int point = 0; point < POINTS; point++, inputs += s->tiles * FIRST, products += s->tiles * SECOND)
+        for (int64_t tile = 0; tile < s->tiles; tile += SIX)
+            for (int v = 0; v < SECOND; v += WIDE * LANES)
+                product(SIX, WIDE, 0, FIRST, inputs + tile * FIRST, FIRST, 1, turned + point * FILTERS + v, SECOND,
+                        products + tile * SECOND + v, SECOND, 0, 0);
+}
+
+// of_filters [36, 64, 32] += products' inputs, and then inputs = products filters [36, 64, 32], of those channels
+// that dropout has kept: the others' products are 0. They stand first in `order`, and are `many`.
+static void multiply_back(const shape *s, const float *products, const float *filters, const int *order, int many,
+                          float *inputs, float *of_filters) {
+    for (int point = 0; point < POINTS; point++, inputs += s->tiles * FIRST, products += s->tiles * SECOND) {
+        for (int at = 0; at < many; at += EIGHT)
+            for (int v = 0; v < FIRST; v += 2 * LANES)
+                product(EIGHT, 2, 1, s->tiles, products, 1, SECOND, inputs + v, FIRST,
+                        of_filters + point * FILTERS + v, FIRST, order + at, 0);
+        for (int v = 0; v < FIRST; v += 2 * LANES) {
+            const float *w = filters + point * FILTERS + v;
+            int64_t tile = 0;
+            for (; tile + TALL <= s->tiles; tile += TALL)
+                product(TALL, 2, 0, many, products + tile * SECOND, SECOND, 1, w, FIRST, inputs + tile * FIRST + v,
+                        FIRST, 0, order);
+            for (; tile < s->tiles; tile += SIX)
+                product(SIX, 2, 0, many, products + tile * SECOND, SECOND, 1, w, FIRST, inputs + tile * FIRST + v,
+                        FIRST, 0, order);
+        }
+    }
+}
+
+// The channels with a factor in kept [64], then the others; returns how many the first are, rounded up to EIGHT.
+static int order_channels(const float *kept, int *order) {
+    int many = 0, rest = SECOND;
+    for (int channel = 0; channel < SECOND; channel++)
+        if (kept[channel] != 0)
+            order[many++] = channel;
+        else
+            order[--rest] = channel;
+    return (many + EIGHT - 1) / EIGHT * EIGHT;
+}
+
 // ---- Batches.
 
 typedef struct {
-    float *filters, *transposed, *of_filters;  // [36, 32, 64], [36, 64, 32], [36, 32, 64]
-    float *map, *of_map, *inputs, *products;   // [map_height, map_width, 32] twice, [36, T, 32], [36, T, 64]
+    float *filters, *turned, *of_filters;     // [36, 64, 32], [36, 32, 64], [36, 64, 32]
+    float *map, *of_map, *inputs, *products;  // [map_height, map_width, 32] twice, [36, T, 32], [36, T, 64]
 } scratch;
 
 // How many floats, zeros before the first batch, forward and backward work in.
 int64_t scratch_floats(int64_t channels, int64_t height, int64_t width) {
     shape s = shape_of(channels, height, width);
-    return 3 * POINTS * FIRST * SECOND + 2 * s.map_height * s.map_width * FIRST + POINTS * s.tiles * (FIRST + SECOND);
+    return 3 * POINTS * FILTERS + 2 * s.map_height * s.map_width * FIRST + POINTS * s.tiles * (FIRST + SECOND);
 }
 
 static scratch cut(const shape *s, float *floats) {
-    int64_t filters = POINTS * FIRST * SECOND, map = s->map_height * s->map_width * FIRST;
+    int64_t map = s->map_height * s->map_width * FIRST;
     scratch k;
     k.filters = floats;
-    k.transposed = k.filters + filters;
-    k.of_filters = k.transposed + filters;
-    k.map = k.of_filters + filters;
+    k.turned = k.filters + POINTS * FILTERS;
+    k.of_filters = k.turned + POINTS * FILTERS;
+    k.map = k.of_filters + POINTS * FILTERS;
     k.of_map = k.map + map;
     k.inputs = k.of_map + map;
     k.products = k.inputs + POINTS * s->tiles * FIRST;
@@ -267,22 +322,18 @@ static scratch cut(const shape *s, float *floats) {
 }
 
 // flat [n, p, q, 64] of images x [n, H, W, C]: conv1's weights are [9 C + 1, 32] by channel, row and column,
-// then the bias; conv2's [9, 32, 64] by row and column, and bias [64]; kept [n, 64] and from as in pool.
+// then the bias; conv2's [9, 64, 32] by row and column, and bias [64]; kept [n, 64] and from as in pool.
 void forward(int64_t n, int64_t channels, int64_t height, int64_t width, const float *x, const float *conv1,
              const float *conv2, const float *bias, const float *kept, float *flat, int8_t *from, float *floats) {
     shape s = shape_of(channels, height, width);
     scratch k = cut(&s, floats);
     transform_filters(conv2, k.filters);
+    turn_filters(k.filters, k.turned);
     for (int64_t i = 0; i < n; i++) {
         int64_t outputs = s.p * s.q * SECOND;
         first_layer(&s, x + i * height * width * channels, conv1, k.map);
         tiles_of_inputs(&s, k.map, k.inputs);
-        for (int point = 0; point < POINTS; point++)
-            for (int64_t tile = 0; tile < s.tiles; tile += SIX)
-                for (int v = 0; v < SECOND; v += WIDE * LANES)
-                    product(SIX, WIDE, 0, FIRST, k.inputs + (point * s.tiles + tile) * FIRST, FIRST, 1,
-                            k.filters + point * FIRST * SECOND + v, SECOND,
-                            k.products + (point * s.tiles + tile) * SECOND + v, SECOND);
+        multiply(&s, k.inputs, k.turned, k.products);
         pool(&s, k.products, bias, kept + i * SECOND, flat + i * outputs, from + i * outputs);
     }
 }
@@ -293,8 +344,7 @@ void backward(int64_t n, int64_t channels, int64_t height, int64_t width, const 
               float *of_conv1, float *of_conv2, float *of_bias, float *floats) {
     shape s = shape_of(channels, height, width);
     scratch k = cut(&s, floats);
-    transpose_filters(k.filters, k.transposed);
-    memset(k.of_filters, 0, sizeof(float) * POINTS * FIRST * SECOND);
+    memset(k.of_filters, 0, sizeof(float) * POINTS * FILTERS);
     memset(of_conv1, 0, sizeof(float) * (9 * channels + 1) * FIRST);
     memset(of_bias, 0, sizeof(float) * SECOND);
     for (int64_t i = 0; i < n; i++) {
@@ -304,24 +354,8 @@ void backward(int64_t n, int64_t channels, int64_t height, int64_t width, const 
         tiles_of_inputs(&s, k.map, k.inputs);
         unpool(&s, gradient + i * outputs, flat + i * outputs, from + i * outputs, kept + i * SECOND, of_bias,
                k.products);
-        for (int point = 0; point < POINTS; point++) {
-            float *inputs = k.inputs + point * s.tiles * FIRST;
-            const float *products = k.products + point * s.tiles * SECOND;
-            for (int unit = 0; unit < FIRST; unit += 4)
-                for (int v = 0; v < SECOND; v += WIDE * LANES)
-                    product(4, WIDE, 1, s.tiles, inputs + unit, 1, FIRST, products + v, SECOND,
-                            k.of_filters + (point * FIRST + unit) * SECOND + v, SECOND);
-            for (int v = 0; v < FIRST; v += 2 * LANES) {
-                const float *filters = k.transposed + point * FIRST * SECOND + v;
-                int64_t tile = 0;
-                for (; tile + TALL <= s.tiles; tile += TALL)
-                    product(TALL, 2, 0, SECOND, products + tile * SECOND, SECOND, 1, filters, FIRST,
-                            inputs + tile * FIRST + v, FIRST);
-                for (; tile < s.tiles; tile += SIX)
-                    product(SIX, 2, 0, SECOND, products + tile * SECOND, SECOND, 1, filters, FIRST,
-                            inputs + tile * FIRST + v, FIRST);
-            }
-        }
+        int order[SECOND], many = order_channels(kept + i * SECOND, order);
+        multiply_back(&s, k.products, k.filters, order, many, k.inputs, k.of_filters);
         memset(k.of_map, 0, sizeof(float) * map);
         gradient_of_map(&s, k.inputs, k.of_map);
         for (int64_t at = 0; at < map; at += LANES)

@@ -60,31 +60,43 @@ void dense(int64_t n, int64_t f, const float *inputs, const float *w, float *out
             int64_t i = 0;
             for (; i + FIVE <= n; i += FIVE, ahead += 32 * LINE) {
                 for (int line = 0; line < 32; line++) __builtin_prefetch(ahead + line * LINE);
-                product(FIVE, WIDE, 1, BLOCK, a + i * f, f, 1, b, U, outputs + i * U + unit, U);
+                product(FIVE, WIDE, 1, BLOCK, a + i * f, f, 1, b, U, outputs + i * U + unit, U, 0, 0);
             }
-            for (; i < n; i++) product(1, WIDE, 1, BLOCK, a + i * f, f, 1, b, U, outputs + i * U + unit, U);
+            for (; i < n; i++) product(1, WIDE, 1, BLOCK, a + i * f, f, 1, b, U, outputs + i * U + unit, U, 0, 0);
         }
 }
 
-// of_inputs [n, F] = gradient [n, U] w', and then Adam's step of w [F, U] with its gradient inputs' gradient.
+// packed [n, BLOCK] of inputs [n, F] from a column on. Rows of inputs are often a multiple of a page apart, and
+// then all of them compete for the same few lines of the first cache.
+INLINE void pack(int64_t n, int64_t f, const float *inputs, float *packed) {
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t at = 0; at < BLOCK; at += LANES) store(packed + i * BLOCK + at, load(inputs + i * f + at));
+}
+
+// of_inputs [n, F] = gradient [n, U] w', and then Adam's step of w [F, U] with its gradient inputs' gradient; work
+// has n BLOCK floats.
 void dense_backward(int64_t n, int64_t f, const float *inputs, const float *gradient, float *of_inputs, float *w,
-                    float *m, float *v, const adam_step *step) {
+                    float *m, float *v, const adam_step *step, float *work) {
     unsigned mode = flush();
     float transposed[U * BLOCK], of_w[FOUR * U];
     for (int64_t first = 0; first < f; first += BLOCK) {
-        for (int j = 0; j < BLOCK; j++)
-            for (int unit = 0; unit < U; unit++) transposed[unit * BLOCK + j] = w[(first + j) * U + unit];
+        for (int row = 0; row < BLOCK; row += LANES)
+            for (int unit = 0; unit < U; unit += LANES)
+                transpose(w + (first + row) * U + unit, U, transposed + unit * BLOCK + row, BLOCK);
         for (int at = 0; at < BLOCK; at += 2 * LANES) {
             float *to = of_inputs + first + at;
             int64_t i = 0;
             for (; i + FIVE <= n; i += FIVE)
-                product(FIVE, 2, 0, U, gradient + i * U, U, 1, transposed + at, BLOCK, to + i * f, f);
-            for (; i < n; i++) product(1, 2, 0, U, gradient + i * U, U, 1, transposed + at, BLOCK, to + i * f, f);
+                product(FIVE, 2, 0, U, gradient + i * U, U, 1, transposed + at, BLOCK, to + i * f, f, 0, 0);
+            for (; i < n; i++)
+                product(1, 2, 0, U, gradient + i * U, U, 1, transposed + at, BLOCK, to + i * f, f, 0, 0);
         }
-        for (int64_t row = first; row < first + BLOCK; row += FOUR) {
+        pack(n, f, inputs + first, work);
+        for (int64_t row = 0; row < BLOCK; row += FOUR) {
             for (int unit = 0; unit < U; unit += WIDE * LANES)
-                product(FOUR, WIDE, 0, n, inputs + row, 1, f, gradient + unit, U, of_w + unit, U);
-            update(FOUR * U, w + row * U, of_w, m + row * U, v + row * U, *step);
+                product(FOUR, WIDE, 0, n, work + row, 1, BLOCK, gradient + unit, U, of_w + unit, U, 0, 0);
+            int64_t here = (first + row) * U;
+            update(FOUR * U, w + here, of_w, m + here, v + here, *step);
         }
     }
     restore(mode);

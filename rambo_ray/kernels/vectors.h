@@ -36,36 +36,84 @@ INLINE void store(float *at, vec value) { *(vec *)at = value; }
 INLINE vec choose(mask where, vec yes, vec no) { return (vec)((where & (mask)yes) | (~where & (mask)no)); }
 INLINE vec relu(vec value) { return choose(value < 0, (vec){0}, value); }  // not a number stays so
 
+// The first, and the last, halves of two vectors, element by element in turn.
+#if defined(__AVX512F__)
+#define FIRST_HALF 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define LAST_HALF 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX__)
+#define FIRST_HALF 0, 8, 1, 9, 2, 10, 3, 11
+#define LAST_HALF 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define FIRST_HALF 0, 4, 1, 5
+#define LAST_HALF 2, 6, 3, 7
+#endif
+#if defined(__clang__)
+INLINE vec interleave_first(vec a, vec b) { return __builtin_shufflevector(a, b, FIRST_HALF); }
+INLINE vec interleave_last(vec a, vec b) { return __builtin_shufflevector(a, b, LAST_HALF); }
+#else
+INLINE vec interleave_first(vec a, vec b) { return __builtin_shuffle(a, b, (mask){FIRST_HALF}); }
+INLINE vec interleave_last(vec a, vec b) { return __builtin_shuffle(a, b, (mask){LAST_HALF}); }
+#endif
+
+// A square of LANES x LANES floats, transposed; rows are from_row and to_row apart.
+INLINE void transpose(const float *from, int64_t from_row, float *to, int64_t to_row) {
+    vec x[LANES], y[LANES];
+    UNROLLED
+    for (int i = 0; i < LANES; i++) x[i] = load(from + i * from_row);
+    // To interleave the lower half of the rows with the upper one moves a bit of an element's row to its
+    // column; as often as there are bits, and the two have changed places.
+    UNROLLED
+    for (int half = 1; half < LANES; half *= 2) {
+        UNROLLED
+        for (int i = 0; i < LANES / 2; i++) {
+            y[2 * i] = interleave_first(x[i], x[i + LANES / 2]);
+            y[2 * i + 1] = interleave_last(x[i], x[i + LANES / 2]);
+        }
+        UNROLLED
+        for (int i = 0; i < LANES; i++) x[i] = y[i];
+    }
+    UNROLLED
+    for (int i = 0; i < LANES; i++) store(to + i * to_row, x[i]);
+}
+
+// The i-th of an order, which is the natural one if not given.
+INLINE int64_t ith(const int *order, int i) { return order ? order[i] : i; }
+
 // c [rows, wide * LANES] = a [rows, depth] b [depth, wide * LANES], or += where add is 1.
 //
-// a's element (r, k) lies at a[r * a_row + k * a_step], so a may be transposed; the rows of b and c
-// are b_row and c_row apart. rows, wide and add are constants at every call: the accumulators are registers.
+// a's element (r, k) lies at a[r * a_row + k * a_step], so a may be transposed; the rows of b and c are b_row
+// and c_row apart. The orders say which rows of a and c, and which columns of a and rows of b, are meant.
+// rows, wide and add are constants at every call: the sums are registers.
 INLINE void product(int rows, int wide, int add, int depth, const float *a, int64_t a_row, int64_t a_step,
-                    const float *b, int64_t b_row, float *c, int64_t c_row) {
+                    const float *b, int64_t b_row, float *c, int64_t c_row, const int *row_order,
+                    const int *depth_order) {
     vec sum[12][8];
-UNROLLED
-    for (int r = 0; r < rows; r++)
-UNROLLED
+    UNROLLED
+    for (int r = 0; r < rows; r++) {
+        UNROLLED
         for (int s = 0; s < wide; s++) sum[r][s] = (vec){0};
+    }
     for (int k = 0; k < depth; k++) {
-        vec right[8];
-UNROLLED
-        for (int s = 0; s < wide; s++) right[s] = load(b + k * b_row + s * LANES);
-UNROLLED
+        const float *left = a + ith(depth_order, k) * a_step, *right = b + ith(depth_order, k) * b_row;
+        vec value[8];
+        UNROLLED
+        for (int s = 0; s < wide; s++) value[s] = load(right + s * LANES);
+        UNROLLED
         for (int r = 0; r < rows; r++) {
-            float left = a[r * a_row + k * a_step];
-UNROLLED
-            for (int s = 0; s < wide; s++) sum[r][s] += left * right[s];
+            float factor = left[ith(row_order, r) * a_row];
+            UNROLLED
+            for (int s = 0; s < wide; s++) sum[r][s] += factor * value[s];
         }
     }
-UNROLLED
-    for (int r = 0; r < rows; r++)
-UNROLLED
+    UNROLLED
+    for (int r = 0; r < rows; r++) {
+        UNROLLED
         for (int s = 0; s < wide; s++) {
-            float *at = c + r * c_row + s * LANES;
+            float *at = c + ith(row_order, r) * c_row + s * LANES;
             if (add) sum[r][s] += load(at);
             store(at, sum[r][s]);
         }
+    }
 }
 
 #endif

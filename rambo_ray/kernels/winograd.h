@@ -67,10 +67,23 @@ INLINE void output_adjoint(const vec *y, vec *m, int step) {  // A y
     m[5 * step] = last;
 }
 
-// G.
-static const float FILTER[6][3] = {
-    {1, 0, 0}, {-2 / 3.f, -2 / 3.f * A, -1 / 3.f}, {-2 / 3.f, 2 / 3.f * A, -1 / 3.f},
-    {1 / 6.f, 1 / 6.f * B, 1 / 3.f}, {1 / 6.f, -1 / 6.f * B, 1 / 3.f}, {0, 0, 1},
-};
+INLINE void filter_transform(const vec *w, vec *u, int step) {  // G w
+    vec even_a = (-2 / 3.f) * w[0] - (1 / 3.f) * w[2 * step], odd_a = (-2 / 3.f * A) * w[step];
+    vec even_b = (1 / 6.f) * w[0] + (1 / 3.f) * w[2 * step], odd_b = (1 / 6.f * B) * w[step];
+    vec first = w[0], last = w[2 * step];
+    u[0] = first;
+    u[step] = even_a + odd_a, u[2 * step] = even_a - odd_a;
+    u[3 * step] = even_b + odd_b, u[4 * step] = even_b - odd_b;
+    u[5 * step] = last;
+}
+
+INLINE void filter_adjoint(const vec *u, vec *w, int step) {  // G' u
+    vec sum_a = u[step] + u[2 * step], odd_a = u[step] - u[2 * step];
+    vec sum_b = u[3 * step] + u[4 * step], odd_b = u[3 * step] - u[4 * step];
+    vec first = u[0], last = u[5 * step];
+    w[0] = first - (2 / 3.f) * sum_a + (1 / 6.f) * sum_b;
+    w[step] = (-2 / 3.f * A) * odd_a + (1 / 6.f * B) * odd_b;
+    w[2 * step] = last - (1 / 3.f) * sum_a + (1 / 3.f) * sum_b;
+}
 
 #endif
