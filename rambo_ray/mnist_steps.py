@@ -9,6 +9,7 @@ Letters: n images of a batch, N at hand, C channels, H x W pixels, F pooled valu
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TypeGuard
 
@@ -34,28 +35,42 @@ def applies(model: Classifier, precision: str, device: torch.device) -> TypeGuar
 
 
 class Weights:
-    """Copies of MnistNet's weights in the layouts in which they are used.
+    """Copies of MnistNet's weights in the layouts in which they are used, the small ones in one piece.
 
-    conv1 [9 C + 1, 32] with its bias as the last row, conv2 [9, 64, 32], bias2 [64], fc1 [F, 128] with
-    F by row, column and channel, bias3 [128], fc2 [K, 128], bias4 [K].
+    conv1 [9 C + 1, 32] with its bias as the last row, conv2 [9, 64, 32], bias2 [64], bias3 [128],
+    fc2 [K, 128] and bias4 [K] are views of small; fc1 is [F, 128] with F by row, column and channel.
     """
 
     def __init__(self, model: MnistNet) -> None:
         of = model.state_dict()
         p, q = model.pooled
         kernel, bias = of["conv1.weight"], of["conv1.bias"]
-        self.conv1 = torch.cat([kernel.reshape(UNITS[0], -1).t(), bias[None]]).contiguous()
-        self.conv2 = of["conv2.weight"].permute(2, 3, 0, 1).reshape(9, UNITS[1], UNITS[0]).contiguous()
-        self.bias2 = of["conv2.bias"].clone()
+        small = {
+            "conv1": torch.cat([kernel.reshape(UNITS[0], -1).t(), bias[None]]),
+            "conv2": of["conv2.weight"].permute(2, 3, 0, 1).reshape(9, UNITS[1], UNITS[0]),
+            "bias2": of["conv2.bias"],
+            "bias3": of["fc1.bias"],
+            "fc2": of["fc2.weight"],
+            "bias4": of["fc2.bias"],
+        }
+        self.shapes = {name: value.shape for name, value in small.items()}
+        self.small = torch.cat([value.flatten() for value in small.values()])
+        self._cut()
         fc1 = of["fc1.weight"].view(-1, UNITS[1], p, q)
         self.fc1 = fc1.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
-        self.bias3 = of["fc1.bias"].clone()
-        self.fc2 = of["fc2.weight"].clone()
-        self.bias4 = of["fc2.bias"].clone()
 
-    def all(self) -> list[Tensor]:
-        """Every tensor, in the order of the layers."""
-        return [self.conv1, self.conv2, self.bias2, self.fc1, self.bias3, self.fc2, self.bias4]
+    def _cut(self) -> None:
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        views = [part.view(shape) for part, shape in zip(self.small.split(sizes), self.shapes.values(), strict=True)]
+        self.conv1, self.conv2, self.bias2, self.bias3, self.fc2, self.bias4 = views
+
+    def gradients(self) -> Weights:
+        """Memory for the gradients of all but fc1, whose own is used up where it arises."""
+        made = copy.copy(self)
+        made.small = torch.empty_like(self.small)
+        made._cut()
+        del made.fc1
+        return made
 
     def write(self, model: MnistNet) -> None:
         """Give the weights to a model of the same shape."""
@@ -65,8 +80,7 @@ class Weights:
         to["conv1.bias"].copy_(self.conv1[-1])
         to["conv2.weight"].copy_(self.conv2.view(3, 3, UNITS[1], UNITS[0]).permute(2, 3, 0, 1))
         to["conv2.bias"].copy_(self.bias2)
-        fc1 = self.fc1.view(p, q, UNITS[1], -1).permute(3, 2, 0, 1)
-        to["fc1.weight"].copy_(fc1.reshape(to["fc1.weight"].shape))
+        to["fc1.weight"].view(-1, UNITS[1], p, q).copy_(self.fc1.view(p, q, UNITS[1], -1).permute(3, 2, 0, 1))
         to["fc1.bias"].copy_(self.bias3)
         to["fc2.weight"].copy_(self.fc2)
         to["fc2.bias"].copy_(self.bias4)
@@ -104,12 +118,12 @@ class Convolutions:
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015) as torch's, for weights whose gradient may come with their update."""
+    """Moments and step sizes of Adam (Kingma and Ba 2015), as torch's."""
 
     def __init__(self, weights: Weights, learning_rate: float) -> None:
         self.learning_rate = learning_rate
         self.steps = 0
-        self.moments = {w.data_ptr(): (torch.zeros_like(w), torch.zeros_like(w)) for w in weights.all()}
+        self.small, self.fc1 = (torch.zeros(2, *w.shape) for w in (weights.small, weights.fc1))  # both moments
 
     def next(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> AdamStep:
         """The numbers of the next step, with torch's default constants."""
@@ -117,10 +131,6 @@ class Adam:
         rate = self.learning_rate / (1 - beta1**self.steps)
         root = 1 / math.sqrt(1 - beta2**self.steps)
         return AdamStep(rate, beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon)
-
-    def update(self, weight: Tensor, gradient: Tensor, step: AdamStep) -> None:
-        """Move one weight."""
-        kernels.call("adam", weight.numel(), weight, gradient, *self.moments[weight.data_ptr()], step)
 
 
 class Steps:
@@ -131,7 +141,8 @@ class Steps:
         self.model = model
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.labels = labels
-        self.weights, self.gradients = Weights(model), Weights(model)
+        self.weights = Weights(model)
+        self.gradients = self.weights.gradients()
         self.convolutions = Convolutions(model, self.weights, batch_size)
         self.adam = Adam(self.weights, learning_rate)
 
@@ -151,19 +162,12 @@ class Steps:
             self.labels.index_select(0, rows), torch.empty(n, len(w.bias4)), d_hidden, g.bias3, g.fc2, g.bias4,
         )  # fmt: skip
 
-        step = self.adam.next()
-        self._back_through_fc1(flat, d_hidden, step)
+        adam, step = self.adam, self.adam.next()
+        of_flat, work = self.convolutions.of_flat, torch.empty(n, BLOCK)
+        kernels.call("dense_backward", *flat.shape, flat, d_hidden, of_flat, w.fc1, *adam.fc1, step, work)
         self.convolutions.backward(x, kept, g)
-        for weight, gradient in zip(w.all(), g.all(), strict=True):
-            if weight is not w.fc1:
-                self.adam.update(weight, gradient, step)
+        kernels.call("adam", w.small.numel(), w.small, g.small, *adam.small, step)
         return right
-
-    def _back_through_fc1(self, flat: Tensor, d_hidden: Tensor, step: AdamStep) -> None:
-        """The gradient of flat, left where the convolutions look for it, and fc1's own step."""
-        fc1, of_flat = self.weights.fc1, self.convolutions.of_flat
-        moments, work = self.adam.moments[fc1.data_ptr()], torch.empty(len(flat), BLOCK)
-        kernels.call("dense_backward", *flat.shape, flat, d_hidden, of_flat, fc1, *moments, step, work)
 
     def trained(self) -> MnistNet:
         """The model, with the weights after the last step."""

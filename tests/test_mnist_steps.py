@@ -60,11 +60,10 @@ def test_gradients_are_autograds(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(5)
     expected = gradients_by_autograd(model, x, y, torch.float64)
     steps = mnist_steps.Steps(model, x, y, 1e-3, 3)
-    fc1 = steps.weights.fc1
     torch.manual_seed(5)
     steps.step(torch.arange(3))
     # fc1's gradient is used where it is computed: the first step's first moment is a tenth of it.
-    steps.gradients.fc1.copy_(10 * steps.adam.moments[fc1.data_ptr()][0])
+    steps.gradients.fc1 = 10 * steps.adam.fc1[0]
     holder = copy.deepcopy(model)
     steps.gradients.write(holder)
     for key, value in holder.named_parameters():
