@@ -80,7 +80,7 @@ class ClassifierConfig(Section):
     )
     max_epochs: Count = Field(100, description="stop after this many epochs at the latest")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 autocast where the device computes in it, else float32"
+        "auto", description="auto: bfloat16 autocast where that is fastest (GPU; CPU with AMX), else float32"
     )
 
 
@@ -179,7 +179,7 @@ class ClusterConfig(Section):
         None, description="Ray address, or auto; default: RAY_ADDRESS if set, else a local Ray is started"
     )
     num_workers: CountOrNone = Field(None, description="actors that retrain; default: as many as fit")
-    threads_per_worker: Count = Field(1, description="CPU threads, and CPUs, of an actor or task")
+    threads_per_worker: Count = Field(1, description="CPU threads, and CPUs, of an actor or task; compiled kernels use one")
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = Field(
         None, description="GPUs (or a fraction) of an actor; default: 0.25 where the cluster has GPUs, else 0"
     )

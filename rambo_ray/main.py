@@ -22,6 +22,7 @@ from rambo_ray.rambo import Outcome, plan, run
 from rambo_ray.report import ReportContent, ranking_reading, render
 from rambo_ray.retraining import LabeledArrays
 from rambo_ray.stages import Stages
+from rambo_ray.training import choose_kernels
 from rambo_ray.utility_model import save
 
 
@@ -167,6 +168,7 @@ def _metrics(
     passes = sum(s.measurement.passes for s in outcome.samples if s.measurement is not None)
     training_s = sum(s.measurement.seconds for s in outcome.samples if s.measurement is not None)
     has_test = revealed is not None and revealed.test is not None
+    recipe = plan(config, problem, session.device).protocol.recipe
 
     def accuracy(trained: Any) -> dict[str, Any] | None:
         if trained is None:
@@ -201,7 +203,8 @@ def _metrics(
             "workers_replaced": outcome.usage.replaced,
             "passes_per_second": passes / training_s if training_s else None,
         },
-        "precision": plan(config, problem, session.device).protocol.recipe.precision,
+        "precision": recipe.precision,
+        "kernels": choose_kernels(recipe.classifier, recipe.precision, session.device),
         "cluster": session.describe(),
     }
 

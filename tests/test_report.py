@@ -131,6 +131,7 @@ def make_metrics(k: int, num_pool: int, budget: int, batch_size: int) -> dict[st
         },
         "collect": {"busy_fraction": 0.93, "retrained": 424, "reused": 0, "passes_per_second": 5120.0},
         "precision": "float32",
+        "kernels": "compiled",
         "cluster": "1 node, 2 CPUs",
     }
 

@@ -19,6 +19,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from rambo_ray import kernels
 from rambo_ray.cluster.session import Session
 from rambo_ray.main import execute, main
 from rambo_ray.rambo import run
@@ -76,6 +77,7 @@ def test_the_files_of_a_run_keep_their_contract(finished: Path) -> None:
 
     metrics = json.loads((finished / "metrics.json").read_text())
     assert set(metrics["accuracy_after"]) == {"validation", "test"}
+    assert metrics["kernels"] == ("compiled" if kernels.library() else "torch")
     assert json.loads((finished / "manifest.json").read_text())["data"]["fingerprint"] == problem.fingerprint
     page = (finished / "report.html").read_text()
     assert picked["id"][0] in page
