@@ -179,7 +179,9 @@ class ClusterConfig(Section):
         None, description="Ray address, or auto; default: RAY_ADDRESS if set, else a local Ray is started"
     )
     num_workers: CountOrNone = Field(None, description="actors that retrain; default: as many as fit")
-    threads_per_worker: Count = Field(1, description="CPU threads, and CPUs, of an actor or task; compiled kernels use one")
+    threads_per_worker: Count = Field(
+        1, description="CPU threads, and CPUs, of an actor or task; compiled kernels use one"
+    )
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = Field(
         None, description="GPUs (or a fraction) of an actor; default: 0.25 where the cluster has GPUs, else 0"
     )

@@ -71,18 +71,22 @@ def library() -> ctypes.CDLL | None:
 def load() -> ctypes.CDLL:
     """The kernels, from the cache or built. Raises Unavailable."""
     chosen = compiler()
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    built = base / "rambo_ray" / f"kernels-{fingerprint(chosen)}.so"
-    if not built.exists():
-        try:
+    name = f"kernels-{fingerprint(chosen)}.so"
+    try:
+        built = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rambo_ray" / name
+        if not built.exists():
             built.parent.mkdir(parents=True, exist_ok=True)
             # Under another name first: other processes build at the same time.
             with tempfile.TemporaryDirectory(dir=built.parent) as folder:
                 os.replace(build(chosen, Path(folder)), built)
-        except OSError:  # no cache can be kept there
-            with tempfile.TemporaryDirectory() as folder:
-                return opened(build(chosen, Path(folder)))
-    return opened(built)
+        return opened(built)
+    except (OSError, RuntimeError):  # no home, or nothing can be kept or run there
+        with tempfile.TemporaryDirectory() as folder:
+            made = build(chosen, Path(folder))
+            try:
+                return opened(made)
+            except OSError as error:
+                raise Unavailable(str(error)) from None
 
 
 def compiler() -> list[str]:
@@ -112,10 +116,8 @@ def build(compiler: list[str], folder: Path) -> Path:
 
 
 def opened(path: Path) -> ctypes.CDLL:
-    try:
-        found = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise Unavailable(f"{path}: {error}") from None
+    """A library, with its kernels' types. Raises OSError for one that cannot be loaded."""
+    found = ctypes.CDLL(str(path))
     for name, arguments in KERNELS.items():
         kernel = getattr(found, name)
         kernel.restype = ctypes.c_int64 if name in COUNTS else None

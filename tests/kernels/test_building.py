@@ -63,15 +63,28 @@ def test_processes_may_build_at_the_same_time(_cache: Path) -> None:
     assert len(list(_cache.iterdir())) == 1, "no half-built file stays"
 
 
-@pytest.mark.parametrize("how", ["a file is in the way", "read-only"])
-def test_without_a_cache_the_kernels_work_all_the_same(how: str, tmp_path: Path) -> None:
-    if how == "read-only":
+@pytest.mark.parametrize("how", ["in the way", "read-only", "no home", "spoilt"])
+def test_without_a_cache_the_kernels_work_all_the_same(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "in the way":
+        (tmp_path / "cache").write_text("")
+    elif how == "read-only":
         (tmp_path / "cache").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
         if os.access(tmp_path / "cache", os.W_OK):
             pytest.skip("this user may write everywhere")
+    elif how == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", _no_home)
     else:
-        (tmp_path / "cache").write_text("")
+        (tmp_path / "cache" / "rambo_ray").mkdir(parents=True)
+        name = f"kernels-{kernels.fingerprint(COMPILER)}.so"
+        (tmp_path / "cache" / "rambo_ray" / name).write_text("not a library")
     assert kernels.load() is not None
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +126,10 @@ def test_the_compilers_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         kernels.load()
 
 
-def test_a_library_that_cannot_be_opened(tmp_path: Path) -> None:
-    (tmp_path / "kernels.so").write_text("not a library")
+def test_a_compiler_whose_libraries_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "cc"
+    script.write_text('#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && echo nonsense > "$2"; shift; done\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CC", str(script))
     with pytest.raises(kernels.Unavailable, match="kernels.so"):
-        kernels.opened(tmp_path / "kernels.so")
+        kernels.load()
