@@ -143,7 +143,7 @@ class Steps:
         self.labels = labels
         self.weights = Weights(model)
         self.gradients = self.weights.gradients()
-        self.convolutions = Convolutions(model, self.weights, batch_size)
+        self.convolutions = Convolutions(model, self.weights, min(batch_size, len(labels)))
         self.adam = Adam(self.weights, learning_rate)
 
     @torch.no_grad()

@@ -1,5 +1,5 @@
-// fc1, all that follows it, and Adam. The large layer's weights and moments are fetched from memory once
-// a step for its backward pass and their update together: memory is what both wait for.
+// fc1, all that follows it, and Adam. The large layer's weights and moments are 14 MB for images of 28 x 28, more
+// than a core has for itself: they are fetched once for the backward pass and the update together.
 //
 // Letters: n images, F inputs of fc1, U of its units, K classes.
 
