@@ -1,8 +1,8 @@
 """MnistNet in float32 on a CPU: its training step with the gradient written out, and its outputs.
 
 What autograd would do with `classifiers.MnistNet`, with the same draws of dropout, so equal but for
-rounding; a fifth of the time goes (`benchmarks/utility_samples.py`). The convolutions, the backward
-pass of fc1 and Adam are `rambo_ray.kernels`', on one thread; what is left is small and torch's.
+rounding, in a third of the time (`benchmarks/utility_samples.py`). All but the draws is done by
+`rambo_ray.kernels`, on one thread.
 
 Letters: n images of a batch, N at hand, C channels, H x W pixels, F pooled values, K classes.
 """
