@@ -6,7 +6,8 @@ Both sides train MnistNet from scratch on the same subsets by the same rule and 
 1000 validation images, in one process, on one thread, taking turns. The plain side is written as
 active-learning toolkits write it: float32, a DataLoader over a TensorDataset, ReLU before the pool,
 default Adam, the loss and the accuracy read at each step. The package computes in what `auto` chooses
-for this CPU, bfloat16 where it has AMX or AVX512-BF16, or in what --precision says. Images are
+for this machine, the compiled float32 kernels where it has a C compiler (`CC=false`: as if it had
+none), or in what --precision says. Images are
 FashionMNIST from DIR (or RAMBO_DATA), a folder with fashion_mnist/train-*.parquet, else
 scikit-learn's digits. The roofline at the end is the time that a step's products and Adam's bytes
 would take at the speeds of a large product and of a large copy.

@@ -24,14 +24,14 @@ UNITS = (32, 64)  # of conv1 and conv2
 BLOCK = 32  # inputs of fc1 that its backward pass takes at once
 
 
+def compiles(network: type[Classifier] | None, precision: str, device: torch.device) -> bool:
+    """Whether this machine can train such networks there, and in that precision, in compiled kernels."""
+    return network is MnistNet and precision == "float32" and device.type == "cpu" and kernels.library() is not None
+
+
 def applies(model: Classifier, precision: str, device: torch.device) -> TypeGuard[MnistNet]:
     """Whether a classifier is one that this module can train and ask for outputs, there and in that precision."""
-    return (
-        type(model) is MnistNet
-        and precision == "float32"
-        and device.type == "cpu"
-        and kernels.library() is not None
-    )
+    return compiles(type(model), precision, device)
 
 
 class Weights:

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rambo_ray import kernels, mnist_steps
+from rambo_ray import mnist_steps
 from rambo_ray.classifiers import NETWORKS, Classifier, Shape, build
 from rambo_ray.config import ClassifierConfig
 from rambo_ray.errors import UserError
@@ -127,8 +127,8 @@ def choose_precision(setting: str, device: Device, classifier: str) -> Precision
 
 def choose_kernels(classifier: str, precision: Precision, device: Device) -> Literal["compiled", "torch"]:
     """Who computes a classifier's trainings there: `rambo_ray.kernels`, if this machine can build them, or torch."""
-    compiles = classifier == "mnist_net" and precision == "float32" and torch.device(device).type == "cpu"
-    return "compiled" if compiles and kernels.library() is not None else "torch"
+    network = NETWORKS.get(classifier)
+    return "compiled" if mnist_steps.compiles(network, precision, torch.device(device)) else "torch"
 
 
 def prepare(pixels: np.ndarray, recipe: Recipe, device: Device = "cpu") -> Tensor:
