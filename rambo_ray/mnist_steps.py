@@ -1,10 +1,11 @@
-"""MnistNet in float32 on a CPU: its training step with the gradient written out, and its outputs.
+"""MnistNet on a CPU: its training step with the gradient written out, and its outputs.
 
 What autograd would do with `classifiers.MnistNet`, with the same draws of dropout, so equal but for
-rounding, in a third of the time (`benchmarks/utility_samples.py`). All but the draws is done by
-`rambo_ray.kernels`, on one thread.
+rounding, in a fraction of the time (`benchmarks/utility_samples.py`). All but the draws is done by
+`rambo_ray.kernels`, on one thread. In bfloat16, for CPUs with AMX, what conv2 and fc1 multiply is
+rounded, as by autocast; sums, weights, moments and all else are float32.
 
-Letters: n images of a batch, N at hand, C channels, H x W pixels, F pooled values, K classes.
+Letters: n images of a batch, N at hand, C channels, H x W pixels, P pooled positions, K classes.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from rambo_ray.classifiers import Classifier, MnistNet
 from rambo_ray.kernels import AdamStep
 
 UNITS = (32, 64)  # of conv1 and conv2
-BLOCK = 32  # inputs of fc1 that its backward pass takes at once
 
 
 def compiles(network: type[Classifier] | None, precision: str, device: torch.device) -> bool:
     """Whether this machine can train such networks there, and in that precision, in compiled kernels."""
-    return network is MnistNet and precision == "float32" and device.type == "cpu" and kernels.library() is not None
+    if network is not MnistNet or device.type != "cpu":
+        return False
+    return kernels.tiles() if precision == "bfloat16" else kernels.library() is not None
 
 
 def applies(model: Classifier, precision: str, device: torch.device) -> TypeGuard[MnistNet]:
@@ -86,35 +88,57 @@ class Weights:
         to["fc2.bias"].copy_(self.bias4)
 
 
-class Convolutions:
-    """All of MnistNet before fc1, for batches of at most `limit` images, with memory that every batch uses."""
+class Layers:
+    """conv1 to fc1, for batches of at most `limit` images, with memory that every batch uses."""
 
-    def __init__(self, model: MnistNet, weights: Weights, limit: int) -> None:
-        self.weights, (p, q) = weights, model.pooled
-        self.flat = torch.empty(limit, p * q * UNITS[1])
+    def __init__(self, model: MnistNet, weights: Weights, limit: int, precision: str) -> None:
+        self.weights, self.precision, (p, q) = weights, precision, model.pooled
+        self.positions = p * q
+        if precision == "bfloat16":
+            kernels.tiles()  # asks for them
+        self.flat = torch.empty(limit * p * q * UNITS[1])  # conv2's outputs [P, n, 64] after pool, ReLU and dropout
         self.of_flat = torch.empty_like(self.flat)
         self.sources = torch.empty(self.flat.shape, dtype=torch.int8)  # pixels that the pool took
-        self.scratch = torch.zeros(kernels.call("scratch_floats", *model.image_shape))
+        self.scratch = torch.zeros(self._call("scratch_floats", *model.image_shape))
+        self.work = torch.empty(self._call("work_floats", limit))
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        """Pooled values after ReLU and dropout [n, F], a view that the next call overwrites.
+        """fc1's products with the pooled values, without its bias, [n, 128].
 
-        x is float32 [n, H, W, C], kept [n, 64] dropout's factor of every channel.
+        x is float32 [n, H, W, C], kept [n, 64] dropout's factor of every channel of conv2.
         """
+        self.convolve(x, kept)
+        products = torch.empty(len(x), len(self.weights.bias3))
+        self._call("dense", len(x), self.positions * UNITS[1], self.flat, self.weights.fc1, products, self.work)
+        return products
+
+    def convolve(self, x: Tensor, kept: Tensor) -> Tensor:
+        """The pooled values [P, n, 64] after ReLU and dropout, a view that the next call overwrites."""
         w, (n, height, width, channels) = self.weights, x.shape
-        kernels.call(
+        self._call(
             "forward", n, channels, height, width, x, w.conv1, w.conv2, w.bias2, kept, self.flat, self.sources,
             self.scratch,
         )  # fmt: skip
-        return self.flat[:n]
+        return self.flat[: n * self.positions * UNITS[1]].view(self.positions, n, UNITS[1])
 
-    def backward(self, x: Tensor, kept: Tensor, gradients: Weights) -> None:
-        """The convolutions' gradients for the last batch, from `of_flat`, its gradient of what forward gave."""
+    def backward(self, x: Tensor, kept: Tensor, gradient: Tensor, gradients: Weights, adam: Adam) -> None:
+        """From the gradient [n, 128] of what forward just gave: fc1 after Adam's step, the convolutions' gradients."""
+        self._call(
+            "dense_backward", len(x), self.positions * UNITS[1], self.flat, gradient, self.of_flat, self.weights.fc1,
+            *adam.fc1, adam.step, self.work,
+        )  # fmt: skip
+        self.convolve_back(x, kept, gradients)
+
+    def convolve_back(self, x: Tensor, kept: Tensor, gradients: Weights) -> None:
+        """The convolutions' gradients for the last batch, from that of the pooled values in `of_flat`."""
         w, g, (n, height, width, channels) = self.weights, gradients, x.shape
-        kernels.call(
-            "backward", n, channels, height, width, x, w.conv1, self.of_flat, self.flat, self.sources, kept,
+        self._call(
+            "backward", n, channels, height, width, x, w.conv1, w.conv2, self.of_flat, self.flat, self.sources, kept,
             g.conv1, g.conv2, g.bias2, self.scratch,
         )  # fmt: skip
+
+    def _call(self, name: str, *arguments: int | Tensor | AdamStep) -> int:
+        return kernels.call(f"{name}_{self.precision}", *arguments)
 
 
 class Adam:
@@ -124,26 +148,30 @@ class Adam:
         self.learning_rate = learning_rate
         self.steps = 0
         self.small, self.fc1 = (torch.zeros(2, *w.shape) for w in (weights.small, weights.fc1))  # both moments
+        self.step = AdamStep()
 
     def next(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> AdamStep:
-        """The numbers of the next step, with torch's default constants."""
+        """The numbers of the next step, with torch's default constants; `step` from then on."""
         self.steps += 1
         rate = self.learning_rate / (1 - beta1**self.steps)
         root = 1 / math.sqrt(1 - beta2**self.steps)
-        return AdamStep(rate, beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon)
+        self.step = AdamStep(rate, beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon)
+        return self.step
 
 
 class Steps:
     """Training steps of one MnistNet by Adam on cross-entropy."""
 
-    def __init__(self, model: MnistNet, images: Tensor, labels: Tensor, learning_rate: float, batch_size: int) -> None:
+    def __init__(
+        self, model: MnistNet, images: Tensor, labels: Tensor, learning_rate: float, batch_size: int, precision: str
+    ) -> None:
         """images are float32 [N, C, H, W], best in the layout of `training.prepare`, labels int64 [N]."""
         self.model = model
         self.images = images.permute(0, 2, 3, 1).contiguous()
         self.labels = labels
         self.weights = Weights(model)
         self.gradients = self.weights.gradients()
-        self.convolutions = Convolutions(model, self.weights, min(batch_size, len(labels)))
+        self.layers = Layers(model, self.weights, min(batch_size, len(labels)), precision)
         self.adam = Adam(self.weights, learning_rate)
 
     @torch.no_grad()
@@ -154,18 +182,15 @@ class Steps:
         x = self.images.index_select(0, rows)
 
         kept = _kept(n, UNITS[1], after_pool)
-        flat = self.convolutions.forward(x, kept)
-        hidden, d_hidden = torch.empty(2, n, len(w.bias3))
-        kernels.call("dense", *flat.shape, flat, w.fc1, hidden)
+        hidden = self.layers.forward(x, kept)
+        of_hidden = torch.empty_like(hidden)
         right = kernels.call(
             "head", n, len(w.bias4), hidden, w.bias3, _kept(n, len(w.bias3), after_fc1), w.fc2, w.bias4,
-            self.labels.index_select(0, rows), torch.empty(n, len(w.bias4)), d_hidden, g.bias3, g.fc2, g.bias4,
+            self.labels.index_select(0, rows), torch.empty(n, len(w.bias4)), of_hidden, g.bias3, g.fc2, g.bias4,
         )  # fmt: skip
 
         adam, step = self.adam, self.adam.next()
-        of_flat, work = self.convolutions.of_flat, torch.empty(n, BLOCK)
-        kernels.call("dense_backward", *flat.shape, flat, d_hidden, of_flat, w.fc1, *adam.fc1, step, work)
-        self.convolutions.backward(x, kept, g)
+        self.layers.backward(x, kept, of_hidden, g, adam)
         kernels.call("adam", w.small.numel(), w.small, g.small, *adam.small, step)
         return right
 
@@ -178,17 +203,17 @@ class Steps:
 class Outputs:
     """`MnistNet.outputs` in eval mode."""
 
-    def __init__(self, model: MnistNet, limit: int) -> None:
+    def __init__(self, model: MnistNet, limit: int, precision: str) -> None:
         """Of at most `limit` images at once."""
         self.weights = Weights(model)
-        self.convolutions = Convolutions(model, self.weights, limit)
+        self.layers = Layers(model, self.weights, limit, precision)
         self.kept = torch.ones(limit, UNITS[1])
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [n, K] and embeddings [n, 128] of x float32 [n, C, H, W]."""
         w = self.weights
-        flat = self.convolutions.forward(x.permute(0, 2, 3, 1).contiguous(), self.kept)
-        embedding = torch.addmm(w.bias3, flat, w.fc1).clamp_min_(0)
+        products = self.layers.forward(x.permute(0, 2, 3, 1).contiguous(), self.kept[: len(x)])
+        embedding = (products + w.bias3).clamp_min_(0)
         return torch.addmm(w.bias4, embedding, w.fc2.t()), embedding
 
 

@@ -8,6 +8,7 @@ Letters: n images of a chunk, N of a set, C channels, H x W pixels, K classes, E
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +49,10 @@ def predict(
     """
     device = torch.device(device)
     parts: list[tuple[Tensor, Tensor]] = []
-    with torch.inference_mode(), training.cuda_kernels(device, recipe), training.autocast(device, recipe):
-        outputs = model.outputs
-        if mnist_steps.applies(model, recipe.precision, device):
-            outputs = mnist_steps.Outputs(model, CHUNK)
+    outputs, autocast = model.outputs, training.autocast(device, recipe)
+    if mnist_steps.applies(model, recipe.precision, device):
+        outputs, autocast = mnist_steps.Outputs(model, CHUNK, recipe.precision), nullcontext()
+    with torch.inference_mode(), training.cuda_kernels(device, recipe), autocast:
         # At least one chunk: the arrays of no images need K and E columns too.
         for first in range(0, max(len(images), 1), CHUNK):
             part = images[first : first + CHUNK]

@@ -44,7 +44,7 @@ class Recipe:
     """Everything a training depends on besides its images, labels and seed.
 
     mean and std are per channel, of pixels scaled to [0, 1]; image_shape is (C, H, W). `precision`
-    is resolved: bfloat16 means autocast, the weights and Adam stay float32.
+    is resolved: bfloat16 is that of products, as under autocast; the weights and Adam stay float32.
     """
 
     classifier: str
@@ -110,12 +110,15 @@ def choose_precision(setting: str, device: Device, classifier: str) -> Precision
     """The precision a setting means for a classifier on a device: auto is bfloat16 only where that is faster.
 
     A CPU without AMX or AVX512-BF16 emulates bfloat16 far slower than it computes float32. For
-    mnist_net the compiled kernels come first: they spare what autocast leaves, the traffic to memory.
+    mnist_net the compiled kernels come first, in bfloat16 where the CPU multiplies it in tiles (AMX): what
+    autocast leaves is the traffic to memory, and they spare it.
     """
     if setting == "float32" or setting == "bfloat16":
         return setting  # type: ignore[return-value]
-    if choose_kernels(classifier, "float32", device) == "compiled":
-        return "float32"
+    precisions: tuple[Precision, ...] = ("bfloat16", "float32")
+    for precision in precisions:
+        if choose_kernels(classifier, precision, device) == "compiled":
+            return precision
     if torch.device(device).type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -183,7 +186,6 @@ def train(
     if labels.min() < 0 or labels.max() >= recipe.num_classes:
         raise ValueError(f"labels: {labels.min()}..{labels.max()}, not within 0..{recipe.num_classes - 1}")
     x = images.to(device) if isinstance(images, Tensor) else prepare(images, recipe, device)
-    x = x.to(image_type(recipe))
     y = torch.tensor(labels, dtype=torch.int64, device=device)
 
     with seeded(seed, device), cuda_kernels(device, recipe):
@@ -193,9 +195,9 @@ def train(
         bounds = batch_bounds(n, recipe.batch_size, 2 if normalised else 1)
         steps: Steps | mnist_steps.Steps
         if mnist_steps.applies(model, recipe.precision, device):
-            steps = mnist_steps.Steps(model, x, y, recipe.learning_rate, recipe.batch_size)
+            steps = mnist_steps.Steps(model, x, y, recipe.learning_rate, recipe.batch_size, recipe.precision)
         else:
-            steps = Steps(model, x, y, recipe)
+            steps = Steps(model, x.to(image_type(recipe)), y, recipe)
         epochs, accuracy = 0, 0.0
         while epochs < recipe.max_epochs and accuracy < recipe.stop_accuracy:
             order = torch.randperm(n).to(device)

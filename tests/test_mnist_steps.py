@@ -59,7 +59,7 @@ def test_gradients_are_autograds(shape: tuple[int, int, int]) -> None:
     model, x, y = clear_cut_problem(shape, 3)
     torch.manual_seed(5)
     expected = gradients_by_autograd(model, x, y, torch.float64)
-    steps = mnist_steps.Steps(model, x, y, 1e-3, 3)
+    steps = mnist_steps.Steps(model, x, y, 1e-3, 3, "float32")
     torch.manual_seed(5)
     steps.step(torch.arange(3))
     # fc1's gradient is used where it is computed: the first step's first moment is a tenth of it.
@@ -77,7 +77,7 @@ def test_a_step_is_autograds_step(shape: tuple[int, int, int]) -> None:
     model, x, y = problem(shape, 23)
     recipe = recipe_of(shape)
     plain = training.Steps(copy.deepcopy(model), x, y, recipe)
-    tiled = mnist_steps.Steps(copy.deepcopy(model), x, y, recipe.learning_rate, 20)
+    tiled = mnist_steps.Steps(copy.deepcopy(model), x, y, recipe.learning_rate, 20, "float32")
     for rows in (torch.arange(20), torch.tensor([22, 4, 21])):
         states = []
         for steps in (plain, tiled):
@@ -124,6 +124,23 @@ def test_training_follows_autograd_for_epochs(monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02 * float(theirs.abs().max()))
 
 
+def test_in_bfloat16_a_training_is_as_near_to_float32_as_autocasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no CPU at hand has tiles: the kernels then compute the same one by one."""
+    monkeypatch.setattr(kernels, "tiles", lambda: bool(kernels.call("has_tiles")) or True)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 7, 73)
+    pixels = (rng.integers(0, 160, (73, 12, 12, 1)) + 10 * labels[:, None, None, None]).astype(np.uint8)
+    recipe = recipe_of((1, 12, 12), max_epochs=2)
+    exact, rounded = (train(pixels, labels, replace(recipe, precision=p), 3) for p in ("float32", "bfloat16"))
+    theirs, ours = (predict(t.model, pixels, recipe)[0] for t in (exact, rounded))
+    again = predict(exact.model, pixels, replace(recipe, precision="bfloat16"))[0]
+    assert 0 < np.abs(again - theirs).max() < 0.02 * np.abs(theirs).max()
+    monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
+    autocast = train(pixels, labels, replace(recipe, precision="bfloat16"), 3)
+    by_autocast = predict(autocast.model, pixels, recipe)[0]
+    assert 0 < np.abs(ours - theirs).mean() < 1.5 * np.abs(by_autocast - theirs).mean()
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_weights_come_back_as_they_went(shape: tuple[int, int, int]) -> None:
     model, _, _ = problem(shape, 1)
@@ -151,7 +168,7 @@ def test_where_it_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     shape = (1, 8, 8)
     assert mnist_steps.applies(MnistNet(shape, 3), "float32", cpu)
-    assert not mnist_steps.applies(MnistNet(shape, 3), "bfloat16", cpu)
+    assert mnist_steps.applies(MnistNet(shape, 3), "bfloat16", cpu) == kernels.tiles()
     assert not mnist_steps.applies(MnistNet(shape, 3), "float32", gpu)
     assert not mnist_steps.applies(ResNet18(shape, 3), "float32", cpu)
     assert not mnist_steps.applies(Child(shape, 3), "float32", cpu)

@@ -98,9 +98,11 @@ def test_precision_is_chosen_where_it_will_run(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
         best = "bfloat16" if supported else "float32"
         assert choose_precision("auto", "cpu", "resnet18") == best
-        for compiled in (object(), None):
+        for compiled, tiles in ((object(), True), (object(), False), (None, False)):
             monkeypatch.setattr(kernels, "library", lambda c=compiled: c)
-            assert choose_precision("auto", "cpu", "mnist_net") == ("float32" if compiled else best)
+            monkeypatch.setattr(kernels, "tiles", lambda t=tiles: t)
+            expected = "bfloat16" if tiles else "float32" if compiled else best
+            assert choose_precision("auto", "cpu", "mnist_net") == expected
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
     assert choose_precision("auto", "cpu", "mnist_net") == "float32"
@@ -345,6 +347,7 @@ def test_images_held_in_bfloat16_are_what_autocast_makes_of_them(
     digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels, labels = digits[0][:40], digits[1][:40]
+    monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
     recipe = recipe_of(precision="bfloat16", max_epochs=2)
     held = train(pixels, labels, recipe, 0)
     monkeypatch.setattr(training, "image_type", lambda recipe: torch.float32)

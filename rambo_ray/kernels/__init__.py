@@ -1,4 +1,4 @@
-"""Kernels in C for MnistNet in float32 on a CPU, built by the machine's own compiler when first needed.
+"""Kernels in C for MnistNet on a CPU, built by the machine's own compiler when first needed.
 
 Retraining thousands of small networks is what a run on CPUs waits for, and torch's layers, called one
 by one, wait for memory at most of it (`benchmarks/utility_samples.py`). The sources beside this file
@@ -18,7 +18,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,16 +40,21 @@ class AdamStep(ctypes.Structure):
 
 # Every kernel's arguments: a count, an array of floats, bytes or labels, or a step of Adam.
 N, F, B, L, S = ctypes.c_int64, "float32", "int8", "int64", ctypes.POINTER(AdamStep)
-KERNELS = {
-    "scratch_floats": (N, N, N),
-    "forward": (N, N, N, N, F, F, F, F, F, F, B, F),
-    "backward": (N, N, N, N, F, F, F, F, B, F, F, F, F, F),
-    "dense": (N, N, F, F, F),
-    "head": (N, N, F, F, F, F, F, L, F, F, F, F, F),
-    "dense_backward": (N, N, F, F, F, F, F, F, S, F),
+KERNELS: dict[str, tuple[Any, ...]] = {
+    "has_tiles": (),
+    "head": (N, N, F, F, F, F, F, L, F, F, F, F, F),  # returns how many are right
     "adam": (N, F, F, F, F, S),
 }
-COUNTS = ("head", "scratch_floats")  # what they return
+for _of in ("float32", "bfloat16"):  # conv2's and fc1's products
+    KERNELS |= {
+        f"scratch_floats_{_of}": (N, N, N),
+        f"forward_{_of}": (N, N, N, N, F, F, F, F, F, F, B, F),
+        f"backward_{_of}": (N, N, N, N, F, F, F, F, F, B, F, F, F, F, F),
+        f"work_floats_{_of}": (N,),
+        f"dense_{_of}": (N, N, F, F, F, F),
+        f"dense_backward_{_of}": (N, N, F, F, F, F, F, F, S, F),
+    }
+COUNTS = ("has_tiles", "head", "scratch_floats", "work_floats")  # what they return
 
 
 class Unavailable(Exception):
@@ -66,6 +73,13 @@ def library() -> ctypes.CDLL | None:
             reason,
         )
         return None
+
+
+@functools.cache
+def tiles() -> bool:
+    """Whether there are kernels, and this CPU multiplies bfloat16 in tiles (AMX), and lets this process."""
+    found = library()
+    return found is not None and bool(found.has_tiles())
 
 
 def load() -> ctypes.CDLL:
@@ -111,7 +125,15 @@ def fingerprint(compiler: list[str]) -> str:
 def build(compiler: list[str], folder: Path) -> Path:
     """The shared library, made in a folder. Raises Unavailable, with the compiler's first error."""
     target = folder / "kernels.so"
-    _run([*compiler, *FLAGS, "-shared", "-o", str(target), *map(str, sorted(SOURCES.glob("*.c"))), "-lm"])
+
+    def compiled(source: Path) -> str:
+        made = folder / f"{source.stem}.o"
+        _run([*compiler, *FLAGS, "-c", "-o", str(made), str(source)])
+        return str(made)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        objects = list(threads.map(compiled, sorted(SOURCES.glob("*.c"))))
+    _run([*compiler, *FLAGS, "-shared", "-o", str(target), *objects, "-lm"])
     return target
 
 
@@ -120,7 +142,7 @@ def opened(path: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     for name, arguments in KERNELS.items():
         kernel = getattr(found, name)
-        kernel.restype = ctypes.c_int64 if name in COUNTS else None
+        kernel.restype = ctypes.c_int64 if name.startswith(COUNTS) else None
         kernel.argtypes = [ctypes.c_void_p if isinstance(kind, str) else kind for kind in arguments]
     return found
 
@@ -133,7 +155,7 @@ def call(name: str, *arguments: int | Tensor | AdamStep) -> int:
     """
     found = library()
     assert found is not None
-    passed = []
+    passed: list[Any] = []
     for argument, kind in zip(arguments, KERNELS[name], strict=True):
         if isinstance(argument, Tensor):
             if argument.dtype != getattr(torch, str(kind), None) or not argument.is_contiguous():
@@ -141,7 +163,7 @@ def call(name: str, *arguments: int | Tensor | AdamStep) -> int:
                 raise ValueError(f"{name}: {argument.dtype} with strides {strides}; expected {kind}, contiguous")
             passed.append(argument.data_ptr())
         else:
-            passed.append(argument)  # type: ignore[arg-type]
+            passed.append(argument)
     return getattr(found, name)(*passed) or 0
 
 

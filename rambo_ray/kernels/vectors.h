@@ -7,6 +7,9 @@
 
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 enum { LANES = 16, WIDE = 4, TALL = 12 };
@@ -35,6 +38,37 @@ INLINE vec load(const float *at) { return *(const vec *)at; }
 INLINE void store(float *at, vec value) { *(vec *)at = value; }
 INLINE vec choose(mask where, vec yes, vec no) { return (vec)((where & (mask)yes) | (~where & (mask)no)); }
 INLINE vec relu(vec value) { return choose(value < 0, (vec){0}, value); }  // not a number stays so
+
+typedef uint16_t bfloat16;  // the upper half of a float
+typedef uint32_t bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+// Rounded to the nearest, of two to the even one.
+INLINE bits rounded(vec value) {
+    bits b = (bits)value;
+    return (b + 0x7fff + (b >> 16 & 1)) >> 16;
+}
+
+INLINE void store_rounded(bfloat16 *at, vec value) {
+#if defined(__AVX512BF16__)
+    *(halves *)at = (halves)_mm512_cvtneps_pbh((__m512)value);
+#else
+    *(halves *)at = __builtin_convertvector(rounded(value), halves);
+#endif
+}
+
+// Two rows as pairs: the second's numbers in the upper halves.
+INLINE void store_pairs(bfloat16 *at, vec even, vec odd) {
+#if defined(__AVX512BF16__)
+    typedef int16_t words __attribute__((vector_size(64)));
+    const words in_turn = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+    *(bits *)at = (bits)_mm512_permutexvar_epi16((__m512i)in_turn, both);
+#else
+    *(bits *)at = rounded(even) | rounded(odd) << 16;
+#endif
+}
 
 // The first, and the last, halves of two vectors, element by element in turn.
 #if defined(__AVX512F__)

@@ -7,24 +7,26 @@
 // Letters: n images, C channels, H x W pixels, t x u tiles, T = t u tiles of an image rounded up to SIX,
 // p x q pooled positions; 32 units of conv1, 64 of conv2.
 
-#include "vectors.h"
+#include "first_layer.h"
+#include "pooling.h"
 #include "winograd.h"
 
-enum { FIRST = 32, SECOND = 64, SIX = 6, EIGHT = 8 };  // tiles or pixels, and channels, at once
+enum { SECOND = 64, EIGHT = 8 };  // units, and channels at once
 
 typedef struct {
-    int64_t channels, height, width, p, q;
+    image of;
+    int64_t p, q;
     int64_t t, u, tiles;
     int64_t map_height, map_width;  // of what conv1 gives, with the zeros under tiles that reach over the edge
 } shape;
 
 static shape shape_of(int64_t channels, int64_t height, int64_t width) {
-    shape s = {.channels = channels, .height = height, .width = width};
-    s.p = (height - 4) / 2, s.q = (width - 4) / 2;
+    shape s = {.p = (height - 4) / 2, .q = (width - 4) / 2};
     s.t = (s.p + 1) / 2, s.u = (s.q + 1) / 2;
     s.tiles = (s.t * s.u + SIX - 1) / SIX * SIX;
     s.map_height = 4 * s.t + 2 > height - 2 ? 4 * s.t + 2 : height - 2;
     s.map_width = 4 * s.u + 2 > width - 2 ? 4 * s.u + 2 : width - 2;
+    s.of = (image){.channels = channels, .height = height, .width = width, .map_width = s.map_width};
     return s;
 }
 
@@ -67,66 +69,6 @@ static void turn_filters(const float *u, float *turned) {
         for (int j = 0; j < SECOND; j += LANES)
             for (int i = 0; i < FIRST; i += LANES)
                 transpose(u + j * FIRST + i, FIRST, turned + i * SECOND + j, SECOND);
-}
-
-// ---- One image's first layer.
-
-INLINE void some_pixels(int pixels, const shape *s, const float *x, const float *w, float *map) {
-    enum { V = FIRST / LANES };
-    vec sum[SIX][V];
-    const float *bias = w + 9 * s->channels * FIRST;
-    UNROLLED
-    for (int i = 0; i < pixels; i++)
-        UNROLLED
-        for (int v = 0; v < V; v++) sum[i][v] = load(bias + v * LANES);
-    for (int64_t c = 0; c < s->channels; c++)
-        for (int r = 0; r < 3; r++)
-            for (int k = 0; k < 3; k++, w += FIRST) {
-                const float *under = x + (r * s->width + k) * s->channels + c;
-                UNROLLED
-                for (int i = 0; i < pixels; i++)
-                    UNROLLED
-                    for (int v = 0; v < V; v++) sum[i][v] += under[i * s->channels] * load(w + v * LANES);
-            }
-    UNROLLED
-    for (int i = 0; i < pixels; i++)
-        UNROLLED
-        for (int v = 0; v < V; v++) store(map + i * FIRST + v * LANES, relu(sum[i][v]));
-}
-
-// map [map_height, map_width, 32] = ReLU of conv1 of x [H, W, C]; w is [9 C + 1, 32], its last row the bias.
-static void first_layer(const shape *s, const float *x, const float *w, float *map) {
-    for (int64_t y = 0; y < s->height - 2; y++) {
-        const float *row = x + y * s->width * s->channels;
-        float *to = map + y * s->map_width * FIRST;
-        int64_t at = 0;
-        for (; at + SIX <= s->width - 2; at += SIX)
-            some_pixels(SIX, s, row + at * s->channels, w, to + at * FIRST);
-        for (; at < s->width - 2; at++) some_pixels(1, s, row + at * s->channels, w, to + at * FIRST);
-    }
-}
-
-// w [9 C + 1, 32] += the gradient of conv1's weights, from that of its outputs before ReLU.
-static void first_layer_gradient(const shape *s, const float *x, const float *map, float *w) {
-    for (int64_t c = 0; c < s->channels; c++)
-        for (int v = 0; v < FIRST; v += LANES) {
-            vec sum[9], all = {0};
-            for (int k = 0; k < 9; k++) sum[k] = load(w + (c * 9 + k) * FIRST + v);
-            for (int64_t y = 0; y < s->height - 2; y++)
-                for (int64_t at = 0; at < s->width - 2; at++) {
-                    vec g = load(map + (y * s->map_width + at) * FIRST + v);
-                    const float *under = x + (y * s->width + at) * s->channels + c;
-                    UNROLLED
-                    for (int k = 0; k < 9; k++)
-                        sum[k] += under[(k / 3 * s->width + k % 3) * s->channels] * g;
-                    all += g;
-                }
-            for (int k = 0; k < 9; k++) store(w + (c * 9 + k) * FIRST + v, sum[k]);
-            if (c == 0) {
-                float *bias = w + 9 * s->channels * FIRST + v;
-                store(bias, load(bias) + all);
-            }
-        }
 }
 
 // ---- One image's tiles.
@@ -181,7 +123,7 @@ static void gradient_of_map(const shape *s, const float *inputs, float *map) {
 
 // Pool, bias, ReLU and dropout of an image's tiles: flat [p, q, 64], and which of its four pixels each
 // pooled value came from, the first of equal ones; kept [64] is dropout's factor of a channel.
-static void pool(const shape *s, const float *products, const float *bias, const float *kept, float *flat,
+static void pool(const shape *s, int64_t n, const float *products, const float *bias, const float *kept, float *flat,
                  int8_t *from) {
     for (int64_t tile = 0; tile < s->t * s->u; tile++)
         for (int v = 0; v < SECOND; v += LANES) {
@@ -200,26 +142,15 @@ static void pool(const shape *s, const float *products, const float *bias, const
                 int64_t row = tile / s->u * 2 + window / 2, column = tile % s->u * 2 + window % 2;
                 if (row >= s->p || column >= s->q) continue;
                 const vec *corner = y + window / 2 * 8 + window % 2 * 2;
-                vec best = corner[0];
-                mask which = {0};
-                const int place[4] = {0, 1, 4, 5};
-                UNROLLED
-                for (int k = 1; k < 4; k++) {
-                    mask larger = corner[place[k]] > best;
-                    best = choose(larger, corner[place[k]], best);
-                    which = (larger & k) | (~larger & which);
-                }
-                int64_t at = (row * s->q + column) * SECOND + v;
-                vec value = best + load(bias + v);
-                store(flat + at, relu(value) * load(kept + v));
-                *(bytes *)(from + at) = __builtin_convertvector(which, bytes);
+                int64_t at = (row * s->q + column) * n * SECOND + v;
+                pool_window(corner[0], corner[1], corner[4], corner[5], bias + v, kept + v, flat + at, from + at);
             }
         }
 }
 
 // The adjoint of pool, from the gradient of flat: that of the products, and bias += its own.
-static void unpool(const shape *s, const float *gradient, const float *flat, const int8_t *from, const float *kept,
-                   float *bias, float *products) {
+static void unpool(const shape *s, int64_t n, const float *gradient, const float *flat, const int8_t *from,
+                   const float *kept, float *bias, float *products) {
     for (int64_t tile = 0; tile < s->t * s->u; tile++)
         for (int v = 0; v < SECOND; v += LANES) {
             vec y[16], half[24], m[36], all = {0};
@@ -230,9 +161,8 @@ static void unpool(const shape *s, const float *gradient, const float *flat, con
                 vec g = {0};
                 mask which = {0};
                 if (row < s->p && column < s->q) {
-                    int64_t at = (row * s->q + column) * SECOND + v;
-                    g = choose(load(flat + at) > 0, load(gradient + at) * load(kept + v), (vec){0});
-                    which = __builtin_convertvector(*(const bytes *)(from + at), mask);
+                    int64_t at = (row * s->q + column) * n * SECOND + v;
+                    g = unpool_window(gradient + at, flat + at, from + at, kept + v, &which);
                 }
                 all += g;
                 corner[0] = choose(which == 0, g, (vec){0}), corner[1] = choose(which == 1, g, (vec){0});
@@ -303,7 +233,7 @@ typedef struct {
 } scratch;
 
 // How many floats, zeros before the first batch, forward and backward work in.
-int64_t scratch_floats(int64_t channels, int64_t height, int64_t width) {
+int64_t scratch_floats_float32(int64_t channels, int64_t height, int64_t width) {
     shape s = shape_of(channels, height, width);
     return 3 * POINTS * FILTERS + 2 * s.map_height * s.map_width * FIRST + POINTS * s.tiles * (FIRST + SECOND);
 }
@@ -323,44 +253,42 @@ static scratch cut(const shape *s, float *floats) {
 
 // flat [n, p, q, 64] of images x [n, H, W, C]: conv1's weights are [9 C + 1, 32] by channel, row and column,
 // then the bias; conv2's [9, 64, 32] by row and column, and bias [64]; kept [n, 64] and from as in pool.
-void forward(int64_t n, int64_t channels, int64_t height, int64_t width, const float *x, const float *conv1,
+void forward_float32(int64_t n, int64_t channels, int64_t height, int64_t width, const float *x, const float *conv1,
              const float *conv2, const float *bias, const float *kept, float *flat, int8_t *from, float *floats) {
     shape s = shape_of(channels, height, width);
     scratch k = cut(&s, floats);
     transform_filters(conv2, k.filters);
     turn_filters(k.filters, k.turned);
     for (int64_t i = 0; i < n; i++) {
-        int64_t outputs = s.p * s.q * SECOND;
-        first_layer(&s, x + i * height * width * channels, conv1, k.map);
+        first_layer(0, &s.of, x + i * height * width * channels, conv1, k.map);
         tiles_of_inputs(&s, k.map, k.inputs);
         multiply(&s, k.inputs, k.turned, k.products);
-        pool(&s, k.products, bias, kept + i * SECOND, flat + i * outputs, from + i * outputs);
+        pool(&s, n, k.products, bias, kept + i * SECOND, flat + i * SECOND, from + i * SECOND);
     }
 }
 
 // The gradients of all weights, from that of flat, straight after forward: the other arrays are as it left them.
-void backward(int64_t n, int64_t channels, int64_t height, int64_t width, const float *x, const float *conv1,
-              const float *gradient, const float *flat, const int8_t *from, const float *kept,
+void backward_float32(int64_t n, int64_t channels, int64_t height, int64_t width, const float *x, const float *conv1,
+              const float *conv2, const float *gradient, const float *flat, const int8_t *from, const float *kept,
               float *of_conv1, float *of_conv2, float *of_bias, float *floats) {
     shape s = shape_of(channels, height, width);
     scratch k = cut(&s, floats);
+    (void)conv2;
     memset(k.of_filters, 0, sizeof(float) * POINTS * FILTERS);
     memset(of_conv1, 0, sizeof(float) * (9 * channels + 1) * FIRST);
     memset(of_bias, 0, sizeof(float) * SECOND);
     for (int64_t i = 0; i < n; i++) {
-        int64_t outputs = s.p * s.q * SECOND, map = s.map_height * s.map_width * FIRST;
-        const float *image = x + i * height * width * channels;
-        first_layer(&s, image, conv1, k.map);
+        int64_t map = s.map_height * s.map_width * FIRST;
+        const float *pixels = x + i * height * width * channels;
+        first_layer(0, &s.of, pixels, conv1, k.map);
         tiles_of_inputs(&s, k.map, k.inputs);
-        unpool(&s, gradient + i * outputs, flat + i * outputs, from + i * outputs, kept + i * SECOND, of_bias,
+        unpool(&s, n, gradient + i * SECOND, flat + i * SECOND, from + i * SECOND, kept + i * SECOND, of_bias,
                k.products);
         int order[SECOND], many = order_channels(kept + i * SECOND, order);
         multiply_back(&s, k.products, k.filters, order, many, k.inputs, k.of_filters);
         memset(k.of_map, 0, sizeof(float) * map);
         gradient_of_map(&s, k.inputs, k.of_map);
-        for (int64_t at = 0; at < map; at += LANES)
-            store(k.of_map + at, choose(load(k.map + at) > 0, load(k.of_map + at), (vec){0}));
-        first_layer_gradient(&s, image, k.of_map, of_conv1);
+        first_layer_gradient(&s.of, pixels, k.map, k.of_map, of_conv1);
     }
     adjoint_of_filters(k.of_filters, of_conv2);
 }
