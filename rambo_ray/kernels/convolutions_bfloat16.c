@@ -44,7 +44,7 @@ typedef struct {
 
 static int64_t cut(const shape *s, float *floats, scratch *k) {
     int64_t most = s->outputs > s->inputs ? s->outputs : s->inputs, at = 0;
-#define CUT(name, count) k->name = (void *)(floats + at), at += ((count) + 15) / 16 * 16
+#define CUT(name, count) k->name = floats ? (void *)(floats + at) : 0, at += ((count) + 15) / 16 * 16
     CUT(map, s->inputs * FIRST);
     CUT(of_map, s->inputs * FIRST);
     CUT(maps, s->outputs * SECOND);

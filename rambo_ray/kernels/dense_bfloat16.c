@@ -38,25 +38,20 @@ typedef struct {
     float *sums;                     // outputs [R, U]
 } scratch;
 
-static int64_t cut(int64_t n, float *floats, scratch *k) {
-    int64_t r = up(n);
-    k->by_images = (bfloat16 *)floats;
-    k->by_units = k->by_images + r * U;
-    k->turned = k->by_units + r * U;
-    k->sums = floats;  // for the other pass
-    return r * (U + SIDE / 2);
-}
-
 // How many floats both passes work in.
-int64_t work_floats_bfloat16(int64_t n) {
-    scratch k;
-    return cut(n, 0, &k);
+int64_t work_floats_bfloat16(int64_t n) { return up(n) * (U + SIDE / 2); }
+
+static scratch cut(int64_t n, float *floats) {
+    int64_t r = up(n);
+    scratch k = {.by_images = (bfloat16 *)floats, .sums = floats};  // of the one pass and of the other
+    k.by_units = k.by_images + r * U;
+    k.turned = k.by_units + r * U;
+    return k;
 }
 
 void dense_bfloat16(int64_t n, int64_t f, const float *inputs, const float *w, float *outputs, float *work) {
     tile_shapes before = open_tiles();
-    scratch k;
-    cut(n, work, &k);
+    scratch k = cut(n, work);
     bfloat16 rows[SIDE * CHANNELS] = {0}, pairs[CHANNELS * U];
     const int a_at[HALVES] = {0, SIDE}, b_at[HALVES] = {0, SIDE * U};
     for (int64_t first = 0; first < f; first += CHANNELS, inputs += n * CHANNELS, w += CHANNELS * U) {
@@ -76,8 +71,7 @@ void dense_backward_bfloat16(int64_t n, int64_t f, const float *inputs, const fl
                              float *w, float *m, float *v, const adam_step *step, float *work) {
     unsigned mode = flush();
     tile_shapes before = open_tiles();
-    scratch k;
-    cut(n, work, &k);
+    scratch k = cut(n, work);
     int64_t r = up(n);
     bfloat16 rounded[SIDE * U];
     float of_w[SIDE * U], part[SIDE * SIDE], turned[SIDE * SIDE];

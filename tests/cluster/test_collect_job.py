@@ -16,6 +16,7 @@ from .problems import SMOKE
 CONFIG = str(Path(__file__).parents[2] / SMOKE)
 
 
+@pytest.mark.usefixtures("fits_here")
 def test_a_run_goes_on_from_what_was_collected(
     session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_other_workers_give_the_same_selection(finished: Path, tmp_path: Path) -
     assert other == (finished / "selection.parquet").read_bytes()
 
 
+@pytest.mark.usefixtures("fits_here")
 def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
@@ -99,6 +101,7 @@ def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(finished:
     assert json.loads((folder / "metrics.json").read_text())["collect"]["retrained"] == 2
 
 
+@pytest.mark.usefixtures("fits_here")
 def test_pool_labels_are_never_read_by_the_selection(session: Session, finished: Path, tmp_path: Path) -> None:
     problem, revealed = digits()
     poisoned = replace(revealed, pool_labels=(revealed.pool_labels * 7 + 3) % 10)
@@ -116,7 +119,9 @@ def test_a_run_that_is_killed_goes_on_to_the_same_selection(finished: Path, tmp_
     while not list(folder.glob("utility_samples/part-*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
+    for killed in (process, *children):  # as when the machine goes down
+        with suppress(psutil.NoSuchProcess):
+            killed.send_signal(signal.SIGKILL)
     process.wait()
     psutil.wait_procs(children, timeout=20)
     assert not (folder / "selection.parquet").exists()

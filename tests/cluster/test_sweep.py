@@ -105,6 +105,7 @@ def test_grounds_that_share_a_store_have_utilities_of_their_own(session: Session
     assert len(store.measurements) == trained, "what is trained does not depend on what is read off it"
 
 
+@pytest.mark.usefixtures("fits_here")
 def test_a_trial_selects_what_the_main_job_selects(session: Session, tmp_path: Path) -> None:
     problem, revealed = digits()
     outcome = run(smoke(), problem, revealed, session, tmp_path, Stages(stream=io.StringIO()))
