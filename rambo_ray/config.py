@@ -80,7 +80,7 @@ class ClassifierConfig(Section):
     )
     max_epochs: Count = Field(100, description="stop after this many epochs at the latest")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 autocast where that is fastest (GPU; CPU with AMX), else float32"
+        "auto", description="auto: bfloat16 products where that is fastest (GPU; CPU with AMX), else float32"
     )
 
 

@@ -22,7 +22,7 @@ from rambo_ray.rambo import Outcome, plan, run
 from rambo_ray.report import ReportContent, ranking_reading, render
 from rambo_ray.retraining import LabeledArrays
 from rambo_ray.stages import Stages
-from rambo_ray.training import choose_kernels
+from rambo_ray.training import Recipe, choose_kernels
 from rambo_ray.utility_model import save
 
 
@@ -108,9 +108,10 @@ def execute(config: Config) -> dict[str, Any]:
     plan(config, problem, "cpu")  # what cannot be run must be said before a cluster is started
     output = Output.claim(config.output.dir, config)
     with connect(config.cluster) as session:
-        stages.say(f"Ray: {session.describe()}")
+        recipe = plan(config, problem, session.device).protocol.recipe
+        stages.say(_describe_cluster(session, recipe))
         outcome = run(config, problem, revealed, session, output.folder, stages)
-        metrics = _metrics(config, problem, revealed, outcome, session, stages, time.monotonic() - began)
+        metrics = _metrics(config, problem, revealed, recipe, outcome, session, stages, time.monotonic() - began)
     _write(output, config, problem, revealed, outcome, metrics)
     stages.say(_summary(metrics, output))
     return metrics
@@ -127,8 +128,9 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
     todo = plan(config, problem, "cpu")
     labeled, validation = (LabeledArrays.of(part) for part in (problem.labeled, problem.validation))
     with connect(config.cluster) as session:
-        stages.say(f"Ray: {session.describe()}")
-        measured = probe.probe(session, config, plan(config, problem, session.device), labeled, validation)
+        here = plan(config, problem, session.device)
+        stages.say(_describe_cluster(session, here.protocol.recipe))
+        measured = probe.probe(session, config, here, labeled, validation)
     found = forecast.stages(
         config,
         measured,
@@ -155,10 +157,17 @@ def _describe(config: Config, problem: Problem) -> str:
     )
 
 
+def _describe_cluster(session: Session, recipe: Recipe) -> str:
+    kernels = choose_kernels(recipe.classifier, recipe.precision, session.device)
+    compiled = " in compiled kernels" if kernels == "compiled" else ""
+    return f"Ray: {session.describe()}; {recipe.classifier} on {session.device}, {recipe.precision}{compiled}"
+
+
 def _metrics(
     config: Config,
     problem: Problem,
     revealed: Revealed | None,
+    recipe: Recipe,
     outcome: Outcome,
     session: Session,
     stages: Stages,
@@ -168,7 +177,6 @@ def _metrics(
     passes = sum(s.measurement.passes for s in outcome.samples if s.measurement is not None)
     training_s = sum(s.measurement.seconds for s in outcome.samples if s.measurement is not None)
     has_test = revealed is not None and revealed.test is not None
-    recipe = plan(config, problem, session.device).protocol.recipe
 
     def accuracy(trained: Any) -> dict[str, Any] | None:
         if trained is None:
