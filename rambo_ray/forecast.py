@@ -1,7 +1,7 @@
 """What a run would cost, from one small probe on the machine that would run it.
 
 The probe trains f on a few subsets of middling size (on a GPU also a small stack of one), computes
-an OTDD, passes images through f and u_hat, and fits u_hat for one outer epoch.
+an OTDD, passes images through f and u_hat, and fits u_hat for two outer epochs.
 Everything else follows by proportion, for trainings to `retraining.relative_cost`.
 
 Letters: n images of a subset, N in the pool, as elsewhere.
@@ -111,10 +111,12 @@ def probe(
 
     arrays = training.to_arrays(trained)
     images = features.Encoder(kind, recipe, config.utility_model, weights).encode(labeled.pixels, arrays, device)
-    task = _one_epoch(config, samples, images)
+    task = _short_fit(config, samples, images)
+    fit(task, device=device)  # a first fit is several times slower than its epochs will be
     began = time.perf_counter()
-    model = fit(task, device=device).model()
-    fit_epoch_s = time.perf_counter() - began
+    fitted = fit(task, device=device)
+    fit_epoch_s = (time.perf_counter() - began) / len(fitted.history)
+    model = fitted.model()
     return Probe(
         size=len(subset),
         trainings=len(chosen),
@@ -145,8 +147,8 @@ def _encoding(
     return (time.perf_counter() - began) / len(pixels)
 
 
-def _one_epoch(config: Config, samples: Sequence[UtilitySample], images: np.ndarray) -> FitInput:
-    """A fit of one outer epoch on the offline pairs, with utilities that are drawn: time does not depend on them."""
+def _short_fit(config: Config, samples: Sequence[UtilitySample], images: np.ndarray) -> FitInput:
+    """A fit on the offline pairs, an outer epoch an iteration, with drawn utilities: time does not depend on them."""
     drawn = np.random.default_rng(0).random((len(samples) // 2, 2))
     first, second = (tuple(s.indices for s in samples[i::2]) for i in (0, 1))
     pairs = Pairs(first, second, drawn, drawn + 1.0)
