@@ -273,7 +273,7 @@ void backward_float32(int64_t n, int64_t channels, int64_t height, int64_t width
               float *of_conv1, float *of_conv2, float *of_bias, float *floats) {
     shape s = shape_of(channels, height, width);
     scratch k = cut(&s, floats);
-    (void)conv2;
+    (void)conv2;  // its transform is still in floats
     memset(k.of_filters, 0, sizeof(float) * POINTS * FILTERS);
     memset(of_conv1, 0, sizeof(float) * (9 * channels + 1) * FIRST);
     memset(of_bias, 0, sizeof(float) * SECOND);

@@ -11,7 +11,7 @@ enum { CHANNELS = 64, U = 128, BLOCK = 32, FIVE = 5, FOUR = 4, LINE = 64 };
 // Where the first image's inputs from `first` on stand in inputs [F / CHANNELS, n, CHANNELS].
 INLINE int64_t place(int64_t n, int64_t first) { return first / CHANNELS * n * CHANNELS + first % CHANNELS; }
 
-// outputs [n, U] = inputs [F / CHANNELS, n, CHANNELS] w [F, U], here and below without `work`.
+// outputs [n, U] = inputs [F / CHANNELS, n, CHANNELS] w [F, U]; work, here and below, is what bfloat16 needs.
 void dense_float32(int64_t n, int64_t f, const float *inputs, const float *w, float *outputs, float *work) {
     (void)work;
     memset(outputs, 0, sizeof(float) * n * U);
@@ -61,4 +61,5 @@ void dense_backward_float32(int64_t n, int64_t f, const float *inputs, const flo
     restore(mode);
 }
 
+// How many floats of work they need.
 int64_t work_floats_float32(int64_t n) { return 0 * n; }
