@@ -94,8 +94,6 @@ class Layers:
     def __init__(self, model: MnistNet, weights: Weights, limit: int, precision: str) -> None:
         self.weights, self.precision, (p, q) = weights, precision, model.pooled
         self.positions = p * q
-        if precision == "bfloat16":
-            kernels.tiles()  # asks for them
         self.flat = torch.empty(limit * p * q * UNITS[1])  # conv2's outputs [P, n, 64] after pool, ReLU and dropout
         self.of_flat = torch.empty_like(self.flat)
         self.sources = torch.empty(self.flat.shape, dtype=torch.int8)  # pixels that the pool took
@@ -121,11 +119,13 @@ class Layers:
         )  # fmt: skip
         return self.flat[: n * self.positions * UNITS[1]].view(self.positions, n, UNITS[1])
 
-    def backward(self, x: Tensor, kept: Tensor, gradient: Tensor, gradients: Weights, adam: Adam) -> None:
+    def backward(
+        self, x: Tensor, kept: Tensor, gradient: Tensor, gradients: Weights, adam: Adam, step: AdamStep
+    ) -> None:
         """From the gradient [n, 128] of what forward just gave: fc1 after Adam's step, the convolutions' gradients."""
         self._call(
             "dense_backward", len(x), self.positions * UNITS[1], self.flat, gradient, self.of_flat, self.weights.fc1,
-            *adam.fc1, adam.step, self.work,
+            *adam.fc1, step, self.work,
         )  # fmt: skip
         self.convolve_back(x, kept, gradients)
 
@@ -148,15 +148,13 @@ class Adam:
         self.learning_rate = learning_rate
         self.steps = 0
         self.small, self.fc1 = (torch.zeros(2, *w.shape) for w in (weights.small, weights.fc1))  # both moments
-        self.step = AdamStep()
 
     def next(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> AdamStep:
-        """The numbers of the next step, with torch's default constants; `step` from then on."""
+        """The numbers of the next step, with torch's default constants."""
         self.steps += 1
         rate = self.learning_rate / (1 - beta1**self.steps)
         root = 1 / math.sqrt(1 - beta2**self.steps)
-        self.step = AdamStep(rate, beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon)
-        return self.step
+        return AdamStep(rate, beta1, 1 - beta1, beta2, 1 - beta2, root, epsilon)
 
 
 class Steps:
@@ -190,7 +188,7 @@ class Steps:
         )  # fmt: skip
 
         adam, step = self.adam, self.adam.next()
-        self.layers.backward(x, kept, of_hidden, g, adam)
+        self.layers.backward(x, kept, of_hidden, g, adam, step)
         kernels.call("adam", w.small.numel(), w.small, g.small, *adam.small, step)
         return right
 

@@ -144,6 +144,7 @@ def opened(path: Path) -> ctypes.CDLL:
         kernel = getattr(found, name)
         kernel.restype = ctypes.c_int64 if name.startswith(COUNTS) else None
         kernel.argtypes = [ctypes.c_void_p if isinstance(kind, str) else kind for kind in arguments]
+    found.has_tiles()  # Linux wants to be asked before a process uses them
     return found
 
 

@@ -71,9 +71,8 @@ static void filters_forward(const float *w, bfloat16 *forward) {
     bfloat16 rows[LANES * FIRST];  // of LANES outputs, inputs in pairs as they are
     for (int place = 0; place < PLACES; place++, w += FILTERS, forward += FILTERS)
         for (int output = 0; output < SECOND; output += LANES) {
-            for (int at = 0; at < LANES * FIRST; at += LANES) store_rounded(rows + at, load(w + output * FIRST + at));
-            for (int pair = 0; pair < FIRST / 2; pair += LANES)
-                transpose((const float *)rows + pair, FIRST / 2, (float *)forward + pair * SECOND + output, SECOND);
+            pack(LANES, FIRST, w + output * FIRST, FIRST, rows, FIRST);
+            turn(LANES, FIRST / 2, (const float *)rows, FIRST / 2, (float *)forward + output, SECOND);
         }
 }
 
@@ -85,12 +84,11 @@ static void filters_backward(const float *w, bfloat16 *backward) {
 
 // turned [32, read] of map [inputs, 32].
 static void turn_map(const shape *s, const float *map, bfloat16 *turned) {
-    float block[LANES * LANES];
-    for (int64_t at = 0; at < s->inputs; at += LANES)
-        for (int v = 0; v < FIRST; v += LANES) {
-            transpose(map + at * FIRST + v, FIRST, block, LANES);
-            for (int i = 0; i < LANES; i++) store_rounded(turned + (v + i) * s->read + at, load(block + i * LANES));
-        }
+    float block[FIRST * LANES];
+    for (int64_t at = 0; at < s->inputs; at += LANES) {
+        turn(LANES, FIRST, map + at * FIRST, FIRST, block, LANES);
+        pack(FIRST, LANES, block, LANES, turned + at, s->read);
+    }
 }
 
 // maps [outputs, 64] of conv2.
@@ -202,9 +200,6 @@ void backward_bfloat16(int64_t n, int64_t channels, int64_t height, int64_t widt
         first_layer_gradient(&s.of, pixels, k.map, k.of_map, of_conv1);
     }
     for (int place = 0; place < PLACES; place++)
-        for (int output = 0; output < SECOND; output += LANES)
-            for (int input = 0; input < FIRST; input += LANES)
-                transpose(k.of_filters + place * FILTERS + input * SECOND + output, SECOND,
-                          of_conv2 + place * FILTERS + output * FIRST + input, FIRST);
+        turn(FIRST, SECOND, k.of_filters + place * FILTERS, SECOND, of_conv2 + place * FILTERS, FIRST);
     close_tiles(&before);
 }

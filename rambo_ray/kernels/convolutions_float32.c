@@ -17,7 +17,7 @@ typedef struct {
     image of;
     int64_t p, q;
     int64_t t, u, tiles;
-    int64_t map_height, map_width;  // of what conv1 gives, with the zeros under tiles that reach over the edge
+    int64_t map_height;  // of what conv1 gives, as of.map_width with the zeros under tiles that reach over the edge
 } shape;
 
 static shape shape_of(int64_t channels, int64_t height, int64_t width) {
@@ -25,8 +25,8 @@ static shape shape_of(int64_t channels, int64_t height, int64_t width) {
     s.t = (s.p + 1) / 2, s.u = (s.q + 1) / 2;
     s.tiles = (s.t * s.u + SIX - 1) / SIX * SIX;
     s.map_height = 4 * s.t + 2 > height - 2 ? 4 * s.t + 2 : height - 2;
-    s.map_width = 4 * s.u + 2 > width - 2 ? 4 * s.u + 2 : width - 2;
-    s.of = (image){.channels = channels, .height = height, .width = width, .map_width = s.map_width};
+    s.of = (image){.channels = channels, .height = height, .width = width};
+    s.of.map_width = 4 * s.u + 2 > width - 2 ? 4 * s.u + 2 : width - 2;
     return s;
 }
 
@@ -66,22 +66,20 @@ static void adjoint_of_filters(const float *u, float *w) {
 // turned [36, 32, 64] of u [36, 64, 32].
 static void turn_filters(const float *u, float *turned) {
     for (int point = 0; point < POINTS; point++, u += FILTERS, turned += FILTERS)
-        for (int j = 0; j < SECOND; j += LANES)
-            for (int i = 0; i < FIRST; i += LANES)
-                transpose(u + j * FIRST + i, FIRST, turned + i * SECOND + j, SECOND);
+        turn(SECOND, FIRST, u, FIRST, turned, SECOND);
 }
 
 // ---- One image's tiles.
 
 static void tiles_of_inputs(const shape *s, const float *map, float *inputs) {
     for (int64_t tile = 0; tile < s->t * s->u; tile++) {
-        const float *corner = map + (tile / s->u * s->map_width + tile % s->u) * 4 * FIRST;
+        const float *corner = map + (tile / s->u * s->of.map_width + tile % s->u) * 4 * FIRST;
         for (int v = 0; v < FIRST; v += LANES) {
             vec x[36], y[36];
             UNROLLED
             for (int j = 0; j < 6; j++) {
                 UNROLLED
-                for (int i = 0; i < 6; i++) x[i * 6 + j] = load(corner + (i * s->map_width + j) * FIRST + v);
+                for (int i = 0; i < 6; i++) x[i * 6 + j] = load(corner + (i * s->of.map_width + j) * FIRST + v);
                 input_transform(x + j, y + j, 6);
             }
             UNROLLED
@@ -98,7 +96,7 @@ static void tiles_of_inputs(const shape *s, const float *map, float *inputs) {
 // map += the adjoint of tiles_of_inputs.
 static void gradient_of_map(const shape *s, const float *inputs, float *map) {
     for (int64_t tile = 0; tile < s->t * s->u; tile++) {
-        float *corner = map + (tile / s->u * s->map_width + tile % s->u) * 4 * FIRST;
+        float *corner = map + (tile / s->u * s->of.map_width + tile % s->u) * 4 * FIRST;
         for (int v = 0; v < FIRST; v += LANES) {
             vec x[36], y[36];
             UNROLLED
@@ -113,7 +111,7 @@ static void gradient_of_map(const shape *s, const float *inputs, float *map) {
                 input_adjoint(x + 6 * i, y + 6 * i, 1);
                 UNROLLED
                 for (int j = 0; j < 6; j++) {
-                    float *at = corner + (i * s->map_width + j) * FIRST + v;
+                    float *at = corner + (i * s->of.map_width + j) * FIRST + v;
                     store(at, load(at) + y[i * 6 + j]);
                 }
             }
@@ -121,7 +119,7 @@ static void gradient_of_map(const shape *s, const float *inputs, float *map) {
     }
 }
 
-// Pool, bias, ReLU and dropout of an image's tiles: flat [p, q, 64], and which of its four pixels each
+// Pool, bias, ReLU and dropout of an image's tiles: flat, rows of 64 each n from the next, and which of its four pixels each
 // pooled value came from, the first of equal ones; kept [64] is dropout's factor of a channel.
 static void pool(const shape *s, int64_t n, const float *products, const float *bias, const float *kept, float *flat,
                  int8_t *from) {
@@ -235,11 +233,11 @@ typedef struct {
 // How many floats, zeros before the first batch, forward and backward work in.
 int64_t scratch_floats_float32(int64_t channels, int64_t height, int64_t width) {
     shape s = shape_of(channels, height, width);
-    return 3 * POINTS * FILTERS + 2 * s.map_height * s.map_width * FIRST + POINTS * s.tiles * (FIRST + SECOND);
+    return 3 * POINTS * FILTERS + 2 * s.map_height * s.of.map_width * FIRST + POINTS * s.tiles * (FIRST + SECOND);
 }
 
 static scratch cut(const shape *s, float *floats) {
-    int64_t map = s->map_height * s->map_width * FIRST;
+    int64_t map = s->map_height * s->of.map_width * FIRST;
     scratch k;
     k.filters = floats;
     k.turned = k.filters + POINTS * FILTERS;
@@ -251,7 +249,7 @@ static scratch cut(const shape *s, float *floats) {
     return k;
 }
 
-// flat [n, p, q, 64] of images x [n, H, W, C]: conv1's weights are [9 C + 1, 32] by channel, row and column,
+// flat [p q, n, 64] of images x [n, H, W, C]: conv1's weights are [9 C + 1, 32] by channel, row and column,
 // then the bias; conv2's [9, 64, 32] by row and column, and bias [64]; kept [n, 64] and from as in pool.
 void forward_float32(int64_t n, int64_t channels, int64_t height, int64_t width, const float *x, const float *conv1,
              const float *conv2, const float *bias, const float *kept, float *flat, int8_t *from, float *floats) {
@@ -278,7 +276,7 @@ void backward_float32(int64_t n, int64_t channels, int64_t height, int64_t width
     memset(of_conv1, 0, sizeof(float) * (9 * channels + 1) * FIRST);
     memset(of_bias, 0, sizeof(float) * SECOND);
     for (int64_t i = 0; i < n; i++) {
-        int64_t map = s.map_height * s.map_width * FIRST;
+        int64_t map = s.map_height * s.of.map_width * FIRST;
         const float *pixels = x + i * height * width * channels;
         first_layer(0, &s.of, pixels, conv1, k.map);
         tiles_of_inputs(&s, k.map, k.inputs);

@@ -10,26 +10,12 @@ enum { CHANNELS = 64, U = 128, HALVES = CHANNELS / SIDE, QUARTERS = U / SIDE };
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// to [rows, columns] of from, rounded.
-INLINE void pack(int64_t rows, int64_t columns, const float *from, int64_t from_row, bfloat16 *to, int64_t to_row) {
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t at = 0; at < columns; at += LANES)
-            store_rounded(to + i * to_row + at, load(from + i * from_row + at));
-}
-
 // to [R, U] of from [n, U], rounded, in pairs of rows.
 static void pack_pairs(int64_t n, const float *from, bfloat16 *to) {
     for (int64_t i = 0; i < up(n); i += 2, from += 2 * U, to += 2 * U)
         for (int unit = 0; unit < U; unit += LANES)
             store_pairs(to + 2 * unit, i < n ? load(from + unit) : (vec){0},
                         i + 1 < n ? load(from + U + unit) : (vec){0});
-}
-
-// to [columns, rows] of from.
-INLINE void turn(int rows, int columns, const float *from, int64_t from_row, float *to, int64_t to_row) {
-    for (int row = 0; row < rows; row += LANES)
-        for (int column = 0; column < columns; column += LANES)
-            transpose(from + row * from_row + column, from_row, to + column * to_row + row, to_row);
 }
 
 typedef struct {

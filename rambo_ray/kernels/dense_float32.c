@@ -38,9 +38,7 @@ void dense_backward_float32(int64_t n, int64_t f, const float *inputs, const flo
     unsigned mode = flush();
     float transposed[U * BLOCK], of_w[FOUR * U];
     for (int64_t first = 0; first < f; first += BLOCK) {
-        for (int row = 0; row < BLOCK; row += LANES)
-            for (int unit = 0; unit < U; unit += LANES)
-                transpose(w + (first + row) * U + unit, U, transposed + unit * BLOCK + row, BLOCK);
+        turn(BLOCK, U, w + first * U, U, transposed, BLOCK);
         for (int at = 0; at < BLOCK; at += 2 * LANES) {
             float *to = of_inputs + place(n, first) + at;
             int64_t i = 0;

@@ -57,6 +57,13 @@ INLINE void store_rounded(bfloat16 *at, vec value) {
 #endif
 }
 
+// to [rows, columns] of from, rounded.
+INLINE void pack(int64_t rows, int64_t columns, const float *from, int64_t from_row, bfloat16 *to, int64_t to_row) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t at = 0; at < columns; at += LANES)
+            store_rounded(to + i * to_row + at, load(from + i * from_row + at));
+}
+
 // Two rows as pairs: the second's numbers in the upper halves.
 INLINE void store_pairs(bfloat16 *at, vec even, vec odd) {
 #if defined(__AVX512BF16__)
@@ -108,6 +115,13 @@ INLINE void transpose(const float *from, int64_t from_row, float *to, int64_t to
     }
     UNROLLED
     for (int i = 0; i < LANES; i++) store(to + i * to_row, x[i]);
+}
+
+// to [columns, rows] of from [rows, columns], whose sides are multiples of LANES.
+INLINE void turn(int rows, int columns, const float *from, int64_t from_row, float *to, int64_t to_row) {
+    for (int row = 0; row < rows; row += LANES)
+        for (int column = 0; column < columns; column += LANES)
+            transpose(from + row * from_row + column, from_row, to + column * to_row + row, to_row);
 }
 
 // The i-th of an order, which is the natural one if not given.

@@ -216,8 +216,6 @@ def check_dense(n: int, precision: str) -> None:
     expected = (embedding * kept) @ exact[3].t() + exact[4]
     F.cross_entropy(expected, labels).backward(retain_graph=True)
 
-    if precision == "bfloat16":
-        kernels.tiles()
     work = torch.empty(kernels.call(f"work_floats_{precision}", n))
     kernels.call(f"dense_{precision}", n, features, inputs, fc1, hidden, work)
     close(hidden, products.detach())
