@@ -10,6 +10,11 @@ steps of a sharded loss come out complete and equal on every worker:
 
 Nothing here knows what a worker is: `Group.gather` is the identity in one process and an all-gather
 under torch.distributed.
+
+A matrix product's roundings may depend on where its operands begin in memory: BLAS libraries take
+other instructions for addresses that are no multiple of a cache line. So the copies of `fan`, which lie one
+after the other, are padded to whole lines, forward and in every derivative: a shard's operands begin as
+they would if it had a worker of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +25,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+
+LINE_BYTES = 64  # of a cache, and what torch aligns a tensor of its own to
 
 
 def _alone(parts: Tensor) -> Tensor:
@@ -74,10 +83,12 @@ class _Total(torch.autograd.Function):
 
 def fan(tensors: Sequence[Tensor], group: Group) -> list[list[Tensor]]:
     """For each of this worker's shards, its own copy of `tensors`; one communication in backward."""
-    flat = _Fan.apply(torch.cat([t.reshape(-1) for t in tensors]), group)
-    sizes = [t.numel() for t in tensors]
+    padded = [F.pad(t.reshape(-1), (0, -t.numel() % (LINE_BYTES // t.element_size()))) for t in tensors]
+    flat = _Fan.apply(torch.cat(padded), group)
+    sizes = [t.numel() for t in padded]
     return [
-        [piece.reshape(t.shape) for piece, t in zip(row.split(sizes), tensors, strict=True)] for row in flat.unbind(0)
+        [p[: t.numel()].view(t.shape) for p, t in zip(row.split(sizes), tensors, strict=True)]
+        for row in flat.unbind(0)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from rambo_ray.sharding import Group, fan, total
+from rambo_ray.sharding import LINE_BYTES, Group, fan, total
 
 from .group_of_threads import run_workers
 
@@ -78,6 +80,30 @@ class TestOneWorker:
         summed = total([copy for (copy,) in fan([x], Group(2))], Group(2))
         (gradient,) = torch.autograd.grad(summed.sum(), x)
         assert summed.dtype == gradient.dtype == torch.float32 and gradient.tolist() == [2.0] * 3
+
+
+    def test_every_copy_begins_at_a_cache_line_in_every_derivative(self) -> None:
+        # A product's bits may depend on it, and where a copy lies depends on how many shards a worker has.
+        begins: list[int] = []
+
+        class Seen(torch.autograd.Function):
+            """The identity, which notes where its input and its gradients, of any order, begin."""
+
+            @staticmethod
+            def forward(ctx: Any, x: Tensor) -> Tensor:
+                begins.append(x.data_ptr() % LINE_BYTES)
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+                return Seen.apply(gradients[0])
+
+        x, y = (normal(i, size, dtype=torch.float32).requires_grad_() for i, size in enumerate((3, 5)))
+        copies = fan([Seen.apply(x), Seen.apply(y)], Group(3))
+        value = total([Seen.apply(a).exp().sum() * Seen.apply(b).sin().sum() for a, b in copies], Group(3))
+        gradients = torch.autograd.grad(value, [x, y], create_graph=True)
+        torch.autograd.grad(sum(g.square().sum() for g in gradients), [x, y])
+        assert len(begins) > 2 * (2 + 6) and set(begins) == {0}
 
 
 class TestSeveralWorkers:
