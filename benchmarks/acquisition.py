@@ -16,13 +16,15 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import torch
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import Selection, acquire, candidate_count, score_batches, smallest_margins
-from rambo_ray.utility_model import Architecture, UtilityModel, initialise
+from rambo_ray.acquisition.greedy import JoinedSets, Selection, acquire, candidates, score_batches
+from rambo_ray.config.schema import AcquisitionConfig
+from rambo_ray.utility_model.network import Architecture, UtilityModel, initialise
 
 FEATURES, LABELED = 784, 200
 SMALL = {"pool": 3000, "budget": 60, "batch_size": 20, "margin_pool": 200}
@@ -42,39 +44,46 @@ def encode(model: UtilityModel, images: np.ndarray) -> np.ndarray:
 
 
 def greedy(
-    model: UtilityModel, margins: np.ndarray, encodings: np.ndarray, labeled_sum: np.ndarray, num_labeled: int,
-    budget: int, batch_size: int, margin_pool: int,
+    model: UtilityModel,
+    margins: np.ndarray,
+    encodings: np.ndarray,
+    labeled: np.ndarray,
+    budget: int,
+    batch_size: int,
+    margin_pool: int,
 ) -> tuple[float, Selection]:
     """Seconds of ranking and of all steps, given the encodings [N, D] of the pool; and what was picked."""
+    ask = AcquisitionConfig(budget=budget, batch_size=batch_size, margin_pool=margin_pool)
     began = time.perf_counter()
-    ranked = smallest_margins(margins, candidate_count(len(margins), margin_pool, budget))
-    held = encodings[ranked]
-    selection = acquire(
-        margins, ranked, labeled_sum, num_labeled, held,
-        lambda current, size, batches: score_batches(model, held, current, size, batches),
-        budget=budget, batch_size=batch_size, margin_pool=margin_pool, seed=0,
-    )  # fmt: skip
+    held = encodings[candidates(margins, ask)]
+    judge = JoinedSets(labeled, held, partial(score_batches, model, held))
+    selection = acquire(margins, judge, ask, seed=0)
     return time.perf_counter() - began, selection
 
 
 def obvious(
-    model: UtilityModel, margins: np.ndarray, pool: np.ndarray, labeled: np.ndarray,
-    budget: int, batch_size: int, margin_pool: int,
+    model: UtilityModel,
+    margins: np.ndarray,
+    pool: np.ndarray,
+    labeled: np.ndarray,
+    budget: int,
+    batch_size: int,
+    margin_pool: int,
 ) -> tuple[float, list[int]]:
     """Fig. 2, lines 20 to 26, as they read: u_hat of every joined set from its images."""
     began = time.perf_counter()
-    bought: list[int] = []
+    acquired: list[int] = []
     for step in range(budget // batch_size):
-        left = [i for i in np.argsort(margins, kind="stable").tolist() if i not in bought][:margin_pool]
+        left = [i for i in np.argsort(margins, kind="stable").tolist() if i not in acquired][:margin_pool]
         order = [left[i] for i in seeds.generator(0, "partition", step).permutation(len(left))]
         batches = [order[i : i + batch_size] for i in range(0, len(order) - batch_size + 1, batch_size)]
         scores = []
         for batch in batches:
-            pooled = encode(model, np.concatenate([labeled, pool[bought], pool[batch]])).mean(axis=0, keepdims=True)
+            pooled = encode(model, np.concatenate([labeled, pool[acquired], pool[batch]])).mean(axis=0, keepdims=True)
             with torch.no_grad():
                 scores.append(float(model.score(model.embed(torch.from_numpy(pooled)))))
-        bought += batches[int(np.argmax(scores))]
-    return time.perf_counter() - began, bought
+        acquired += batches[int(np.argmax(scores))]
+    return time.perf_counter() - began, acquired
 
 
 def main() -> int:
@@ -87,7 +96,6 @@ def main() -> int:
     torch.set_num_threads(1)
     model, rng = u_hat(), np.random.default_rng(0)
     margins, encodings = rng.random(arguments.pool), np.abs(rng.standard_normal((arguments.pool, 64)))
-    own = encodings[:LABELED].sum(axis=0)
 
     print(f"pool of {arguments.pool} images, one thread")
     print(f"{'B':>6} {'b':>4} {'M':>6} {'|S_0|':>6} {'seconds':>8} {'ms per step':>12}")
@@ -98,7 +106,8 @@ def main() -> int:
         (2 * arguments.budget, m, LABELED), (arguments.budget, m, 10 * LABELED),
     ):  # fmt: skip
         seconds = min(
-            greedy(model, margins, encodings, own * size / LABELED, size, budget, b, pool_m)[0] for _ in range(5)
+            greedy(model, margins, encodings, np.resize(encodings, (size, encodings.shape[1])), budget, b, pool_m)[0]
+            for _ in range(5)
         )
         rows.append({"budget": budget, "margin_pool": pool_m, "labeled": size, "seconds": seconds})
         print(f"{budget:>6} {b:>4} {pool_m:>6} {size:>6} {seconds:>8.3f} {1e3 * seconds * b / budget:>12.2f}")
@@ -108,11 +117,11 @@ def main() -> int:
     case = {key: SMALL[key] for key in ("budget", "batch_size", "margin_pool")}
     encoded = encode(model, pool)
     fast_s, selection = min(
-        (greedy(model, few, encoded, encode(model, labeled).sum(axis=0), LABELED, **case) for _ in range(5)),
+        (greedy(model, few, encoded, encode(model, labeled), **case) for _ in range(5)),
         key=lambda found: found[0],
     )
-    slow_s, bought = obvious(model, few, pool, labeled, **case)
-    same, ratio = set(bought) == set(selection.pool_index.tolist()), slow_s / fast_s
+    slow_s, acquired = obvious(model, few, pool, labeled, **case)
+    same, ratio = set(acquired) == set(selection.pool_index.tolist()), slow_s / fast_s
     print(f"B = {case['budget']}, M = {case['margin_pool']}: every joined set encoded {slow_s:.2f} s, cached "
           f"{fast_s:.4f} s, ratio {ratio:.0f}; {'the same' if same else 'OTHER'} images")  # fmt: skip
     if arguments.json:

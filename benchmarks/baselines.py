@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "baseline
 
 import reference_baselines as oracle
 
-from rambo_ray.baselines import STRATEGIES, Evidence
+from rambo_ray.acquisition.baselines import STRATEGIES, StrategyInputs
 
 CLASSES, WIDTH, CLUSTERS = 10, 128, 10
 VALIDATION, LABELED = 1000, 500
@@ -43,7 +43,7 @@ SLOW_POOL, SLOW_BUDGET = 2000, 50
 REPEATS = 3
 
 
-def synthetic(pool: int, seed: int = 0) -> Evidence:
+def synthetic(pool: int, seed: int = 0) -> StrategyInputs:
     """Clusters behind a ReLU, and a linear classifier that is right about most of them."""
     rng = np.random.default_rng(seed)
     count = pool + VALIDATION + LABELED
@@ -57,7 +57,7 @@ def synthetic(pool: int, seed: int = 0) -> Evidence:
     weights = (means - means.mean(axis=0)) / 4
     logits = (embeddings - means.mean(axis=0)) @ weights.T
     of_pool, of_validation, of_labeled = slice(pool), slice(pool, pool + VALIDATION), slice(pool + VALIDATION, None)
-    return Evidence(
+    return StrategyInputs(
         logits[of_pool],
         embeddings[of_pool],
         embeddings[of_labeled],
@@ -77,20 +77,20 @@ def peak() -> float:
 
 def measure(name: str, pool: int, budget: int) -> tuple[float, float, float]:
     """Seconds, peak MB and peak MB before, of one selection in this process."""
-    evidence = synthetic(pool)
+    inputs = synthetic(pool)
     before, began = peak(), time.perf_counter()
-    picked = STRATEGIES[name](evidence, budget, np.random.default_rng(1))
+    picked = STRATEGIES[name](inputs, budget, np.random.default_rng(1))
     seconds = time.perf_counter() - began
     assert len(np.unique(picked)) == budget
     return seconds, peak(), before
 
 
-def fastest(strategy, evidence: Evidence, budget: int, repeats: int) -> tuple[float, list[int]]:
+def fastest(strategy, inputs: StrategyInputs, budget: int, repeats: int) -> tuple[float, list[int]]:
     """Seconds of the fastest of `repeats` selections, and what they picked."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        picked = strategy(evidence, budget, np.random.default_rng(1))
+        picked = strategy(inputs, budget, np.random.default_rng(1))
         seconds.append(time.perf_counter() - began)
     return min(seconds), np.asarray(picked).tolist()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset
 
-from rambo_ray.images import Format, decode, in_batches
+from rambo_ray.data.images import Format, decode, in_batches
 
 
 def add_data_option(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -22,13 +22,15 @@ from pathlib import Path
 import psutil
 import torch
 
-from rambo_ray import datasets, settings
 from rambo_ray.cluster.collect import Job, Labeled, collect
 from rambo_ray.cluster.session import connect
+from rambo_ray.config import loading
+from rambo_ray.data import datasets
+from rambo_ray.data.problem import LabeledArrays
+from rambo_ray.pipeline import plan
 from rambo_ray.progress import Progress
-from rambo_ray.rambo import plan
-from rambo_ray.retraining import LabeledArrays, Retrainer
-from rambo_ray.sample_store import SampleStore
+from rambo_ray.utility_samples.measuring import Retrainer
+from rambo_ray.utility_samples.store import SampleStore
 
 ALONE = 40
 
@@ -56,7 +58,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_intermixed_args()
-    config = settings.load(arguments.config, [f"utility_samples.num_pairs={arguments.pairs}", *arguments.overrides])
+    config = loading.load(arguments.config, [f"utility_samples.num_pairs={arguments.pairs}", *arguments.overrides])
     problem, _ = datasets.load(config.data, config.seed)
     seen: list[Watched] = []
 
@@ -67,8 +69,8 @@ def main() -> int:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, connect(config.cluster) as session:
         connected = time.perf_counter()
-        todo = plan(config, problem, session.device)
-        job = Job(Labeled.put(problem), todo.protocol, todo.offline, todo.utility)
+        todo = plan.make(config, problem).on(session.device)
+        job = Job(Labeled.put(problem), todo.measuring, todo.offline, todo.utility)
         _, usage = collect(session, [job], SampleStore(Path(folder), todo.utility), watched)
         ended = time.perf_counter()
         workers = session.num_workers
@@ -77,7 +79,9 @@ def main() -> int:
     early, late = (progress.memory[i] / 1e6 for i in (len(progress.memory) // 10, -1))
 
     torch.set_num_threads(config.cluster.threads_per_worker)
-    retrainer = Retrainer(LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), todo.protocol, "cpu")
+    retrainer = Retrainer(
+        LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), todo.measuring, "cpu"
+    )
     few = todo.offline[:: max(1, len(todo.offline) // ALONE)]
     retrainer.measure(few[0].indices)
     start = time.perf_counter()

@@ -7,7 +7,7 @@ fashion_mnist/train-*.parquet, else scikit-learn's digits (64 features, 300 imag
 one thread, a couple of minutes. What a set of subsets shares (validation statistics, its label
 distances, its self term) is not counted on either side. `ratio` is the geometric mean, over the
 reference solver's rows, of oracle seconds over fast seconds: both do the same updates there and
-agree to rounding. The oracle's converged rows stop after a fixed number of passes, long before the
+agree to rounding. The oracle's converged rows stop after a fixed number of images_seen, long before the
 fixed point, and are lower bounds.
 """
 

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from images import add_data_option, first_rows
 
-from rambo_ray import prediction, stacks, training
-from rambo_ray.config import ClassifierConfig
-from rambo_ray.training import Recipe
+from rambo_ray.classifier import prediction, stacks, training
+from rambo_ray.classifier.training import TrainingSettings
+from rambo_ray.config.schema import ClassifierConfig
 
 VALIDATION, AT_HAND, ALONE = 1000, 4000, 4
 SOURCES = {"mnist_net": ("fashion_mnist", (28, 28, 1)), "resnet18": ("cifar10", (32, 32, 3))}
@@ -53,14 +53,14 @@ def main() -> None:
         torch.set_num_threads(1)
     name, pixels, labels = load(arguments.data, arguments.classifier)
     channels = pixels.shape[3]
-    recipe = Recipe.from_config(
+    settings = TrainingSettings.from_config(
         ClassifierConfig.model_validate({"name": arguments.classifier}),
         mean=(0.5,) * channels, std=(0.25,) * channels, image_shape=(channels, *pixels.shape[1:3]), num_classes=10,
         device=arguments.device,
     )  # fmt: skip
     if arguments.epochs:
-        recipe = replace(recipe, max_epochs=arguments.epochs)
-    x = training.prepare(pixels, recipe, arguments.device)
+        settings = replace(settings, max_epochs=arguments.epochs)
+    x = training.prepare(pixels, settings, arguments.device)
     val, val_labels = x[:VALIDATION], labels[:VALIDATION]
     rng = np.random.default_rng(0)
     most = max(arguments.stacks)
@@ -69,12 +69,12 @@ def main() -> None:
     def alone(count: int) -> list[float]:
         found = []
         for seed, subset in enumerate(subsets[:count]):
-            model = training.train(x, labels, recipe, seed, arguments.device, subset).model
-            found.append(prediction.evaluate(model, val, val_labels, recipe).accuracy)
+            model = training.train(x, labels, settings, seed, arguments.device, subset).model
+            found.append(prediction.evaluate(model, val, val_labels, settings).accuracy)
         return found
 
     def together(count: int) -> list[float]:
-        results = stacks.train_stack(x, labels, val, recipe, range(count), subsets[:count], arguments.device)
+        results = stacks.train_stack(x, labels, val, settings, range(count), subsets[:count], arguments.device)
         return [prediction.scores(result.logits, val_labels).accuracy for result in results]
 
     def timed(call: Callable[[int], list[float]], count: int) -> tuple[float, float]:
@@ -85,7 +85,7 @@ def main() -> None:
         return count / (time.perf_counter() - began), float(np.mean(accuracy))
 
     alone(1), together(2)  # kernels are made on first use
-    print(f"{name}, {arguments.classifier}, {arguments.size} images a subset, {arguments.device}, {recipe.precision}")
+    print(f"{name}, {arguments.classifier}, {arguments.size} images a subset, {arguments.device}, {settings.precision}")
     print(f"{'models at once':>14} {'models/s':>9} {'ratio':>6} {'mean accuracy':>14}")
     single, accuracy = timed(alone, min(ALONE, most))
     print(f"{1:>14} {single:>9.2f} {1.0:>6.2f} {accuracy:>14.4f}")

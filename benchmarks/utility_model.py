@@ -24,12 +24,13 @@ import torch
 from images import add_data_option, first_rows
 from torch import Tensor
 
-from rambo_ray import losses, seeds
-from rambo_ray.config import UtilityModelConfig
-from rambo_ray.fitting import FitInput, fit
-from rambo_ray.objective import Objective, Pairs, Scale
-from rambo_ray.sharding import Group
-from rambo_ray.utility_model import Architecture, UtilityModel, initialise, spread, standardisation
+from rambo_ray import seeds
+from rambo_ray.config.schema import UtilityModelConfig
+from rambo_ray.utility_model import losses
+from rambo_ray.utility_model.fitting import FitInput, fit
+from rambo_ray.utility_model.network import Architecture, UtilityModel, initialise, spread, standardisation
+from rambo_ray.utility_model.objective import Objective, Pairs, TargetScale
+from rambo_ray.utility_model.sharding import Group
 
 K, TAU_1, INTERPOLATED, COMPARED = 200, 3, 50, 40
 
@@ -45,9 +46,7 @@ def load(data: str | None) -> tuple[str, np.ndarray]:
 def pairs(count: int, k: int, known: bool, rng: np.random.Generator) -> Pairs:
     """Pairs of random subsets of k images, 20 to k - 1 images each."""
     sizes = rng.integers(20, k, count)
-    first, second = (
-        tuple(tuple(np.sort(rng.choice(k, d, replace=False)).tolist()) for d in sizes) for _ in range(2)
-    )
+    first, second = (tuple(tuple(np.sort(rng.choice(k, d, replace=False)).tolist()) for d in sizes) for _ in range(2))
     utility = rng.random((count, 2)) if known else np.full((count, 2), np.nan)
     return Pairs(first, second, utility, 1 + rng.random((count, 2)))
 
@@ -59,8 +58,8 @@ def whole_fit(images: np.ndarray, num_pairs: int) -> tuple[float, int]:
     task = FitInput(
         images=images,
         offline=pairs(num_pairs, K, True, rng),
-        prefixes=tuple(tuple(range(size)) for size in sizes),
-        prefix_utilities=(0.5, 0.6, 0.65, 0.7),
+        nested_sets=tuple(tuple(range(size)) for size in sizes),
+        nested_utilities=(0.5, 0.6, 0.65, 0.7),
         interpolation=tuple(pairs(INTERPOLATED, size, False, rng) for size in sizes[:TAU_1]),
         config=UtilityModelConfig(),
         seed=0,
@@ -70,7 +69,7 @@ def whole_fit(images: np.ndarray, num_pairs: int) -> tuple[float, int]:
     return time.perf_counter() - began, len(result.history)
 
 
-def obvious_loss(model: UtilityModel, images: Tensor, of: Pairs, scale: Scale, lambda_ot: float) -> Tensor:
+def obvious_loss(model: UtilityModel, images: Tensor, of: Pairs, scale: TargetScale, lambda_ot: float) -> Tensor:
     """Definition 4 as it reads: every set is encoded by itself."""
     mean, deviation = standardisation(model.encode(images))
     targets = losses.targets(*torch.as_tensor(of.utility).unbind(1))
@@ -90,7 +89,7 @@ def one_gradient(images: np.ndarray) -> tuple[float, float, float]:
     of = pairs(COMPARED, K, True, np.random.default_rng(1))
     model = initialise(Architecture.from_config(config, images.shape[1:]), seeds.integer(0, "utility_model", 0)).eval()
     model.spread.fill_(spread(of.sizes, K))
-    x, scale = torch.from_numpy(images), Scale.of(of)
+    x, scale = torch.from_numpy(images), TargetScale.of(of)
     weights = list(model.parameters())
     objective = Objective(model, model.prepare(x), K, of, scale, config.lambda_ot, Group(config.shards))
 

@@ -27,11 +27,11 @@ from images import add_data_option, first_rows
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from rambo_ray import mnist_steps
-from rambo_ray.classifiers import MnistNet, Shape
-from rambo_ray.config import ClassifierConfig
-from rambo_ray.prediction import evaluate
-from rambo_ray.training import Recipe, prepare, train
+from rambo_ray.classifier import mnist_steps
+from rambo_ray.classifier.networks import MnistNet, Shape
+from rambo_ray.classifier.prediction import evaluate
+from rambo_ray.classifier.training import TrainingSettings, prepare, train
+from rambo_ray.config.schema import ClassifierConfig
 
 VALIDATION = 1000
 
@@ -43,7 +43,7 @@ class Outcome:
     train_s: float
     score_s: float
     epochs: int
-    passes: int
+    images_seen: int
     accuracy: float
 
     @property
@@ -72,15 +72,15 @@ class PlainNet(nn.Module):
         return self.fc2(self.dropout2(x))
 
 
-def plain(x: Tensor, y: Tensor, val_x: Tensor, val_y: Tensor, recipe: Recipe, seed: int) -> Outcome:
+def plain(x: Tensor, y: Tensor, val_x: Tensor, val_y: Tensor, settings: TrainingSettings, seed: int) -> Outcome:
     """Train and score one model with a DataLoader, step by step."""
     start = time.process_time()
     torch.manual_seed(seed)
-    net = PlainNet(recipe.image_shape, recipe.num_classes)
-    adam = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate)
-    loader = DataLoader(TensorDataset(x, y), recipe.batch_size, shuffle=True)
+    net = PlainNet(settings.image_shape, settings.num_classes)
+    adam = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
+    loader = DataLoader(TensorDataset(x, y), settings.batch_size, shuffle=True)
     epochs, accuracy = 0, 0.0
-    while epochs < recipe.max_epochs and accuracy < recipe.stop_accuracy:
+    while epochs < settings.max_epochs and accuracy < settings.stop_accuracy:
         net.train()
         correct, loss_sum = 0, 0.0
         for batch_x, batch_y in loader:
@@ -96,7 +96,7 @@ def plain(x: Tensor, y: Tensor, val_x: Tensor, val_y: Tensor, recipe: Recipe, se
     net.eval()
     correct = 0
     with torch.no_grad():
-        for batch_x, batch_y in DataLoader(TensorDataset(val_x, val_y), recipe.batch_size):
+        for batch_x, batch_y in DataLoader(TensorDataset(val_x, val_y), settings.batch_size):
             correct += (net(batch_x).argmax(1) == batch_y).sum().item()
     scored = time.process_time()
     return Outcome(trained - start, scored - trained, epochs, epochs * len(y), correct / len(val_y))
@@ -104,15 +104,15 @@ def plain(x: Tensor, y: Tensor, val_x: Tensor, val_y: Tensor, recipe: Recipe, se
 
 def ours(
     prepared: Tensor, labels: np.ndarray, positions: np.ndarray, val: Tensor, val_labels: np.ndarray,
-    recipe: Recipe, seed: int,
+    settings: TrainingSettings, seed: int,
 ) -> Outcome:  # fmt: skip
     """Train and score one model with the package."""
     start = time.process_time()
-    result = train(prepared, labels, recipe, seed, positions=positions)
+    result = train(prepared, labels, settings, seed, positions=positions)
     trained = time.process_time()
-    scores = evaluate(result.model, val, val_labels, recipe)
+    scores = evaluate(result.model, val, val_labels, settings)
     scored = time.process_time()
-    return Outcome(trained - start, scored - trained, result.epochs, result.passes, scores.accuracy)
+    return Outcome(trained - start, scored - trained, result.epochs, result.images_seen, scores.accuracy)
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -182,29 +182,31 @@ def main() -> None:
     pixels, labels = first_rows(arguments.data, "fashion_mnist", 3000) if arguments.data else digits()
     shape = (pixels.shape[3], pixels.shape[1], pixels.shape[2])
     classifier = ClassifierConfig.model_validate({"precision": arguments.precision})
-    recipe = Recipe.from_config(classifier, mean=(0.1307,), std=(0.3081,), image_shape=shape, num_classes=10)
-    compiled = mnist_steps.applies(MnistNet(shape, 10), recipe.precision, torch.device("cpu"))
+    settings = TrainingSettings.from_config(
+        classifier, mean=(0.1307,), std=(0.3081,), image_shape=shape, num_classes=10
+    )
+    compiled = mnist_steps.applies(MnistNet(shape, 10), settings.precision, torch.device("cpu"))
     first = len(labels) - VALIDATION
     start = time.process_time()
-    x = prepare(pixels, recipe)
+    x = prepare(pixels, settings)
     print(f"{'FashionMNIST' if arguments.data else 'digits'}, {len(labels)} images prepared once in "
-          f"{time.process_time() - start:.3f} s; one thread, plain float32, ours {recipe.precision}"
+          f"{time.process_time() - start:.3f} s; one thread, plain float32, ours {settings.precision}"
           f"{' in compiled kernels' if compiled else ''}, torch {torch.__version__}")  # fmt: skip
     plain_x = x.contiguous(memory_format=torch.contiguous_format).clone()
     y = torch.from_numpy(labels)
     rng = np.random.default_rng(0)
 
-    def both(positions: np.ndarray, seed: int, recipe: Recipe, ours_first: bool) -> tuple[Outcome, Outcome]:
+    def both(positions: np.ndarray, seed: int, settings: TrainingSettings, ours_first: bool) -> tuple[Outcome, Outcome]:
         rows = torch.from_numpy(positions)
         sides = {
-            "plain": lambda: plain(plain_x[rows], y[rows], plain_x[first:], y[first:], recipe, seed),
-            "ours": lambda: ours(x, labels, positions, x[first:], labels[first:], recipe, seed),
+            "plain": lambda: plain(plain_x[rows], y[rows], plain_x[first:], y[first:], settings, seed),
+            "ours": lambda: ours(x, labels, positions, x[first:], labels[first:], settings, seed),
         }
         order = ("ours", "plain") if ours_first else ("plain", "ours")
         outcomes = {name: sides[name]() for name in order}
         return outcomes["plain"], outcomes["ours"]
 
-    both(np.arange(min(first, 50)), 0, replace(recipe, max_epochs=2), True)  # kernels are made on first use
+    both(np.arange(min(first, 50)), 0, replace(settings, max_epochs=2), True)  # kernels are made on first use
 
     print(f"{'n':>5} {'models':>6} | {'plain s':>8} {'ours s':>8} {'ratio':>6} {'per pass':>8} | "
           f"{'epochs':>13} | {'accuracy':>15} | {'scoring s':>13}")  # fmt: skip
@@ -216,10 +218,10 @@ def main() -> None:
         pairs = []
         for i in range(arguments.models):
             positions = np.sort(rng.choice(first, n, replace=False))
-            pairs.append(both(positions, 1000 * n + i, recipe, bool(i % 2)))
+            pairs.append(both(positions, 1000 * n + i, settings, bool(i % 2)))
         p, o = zip(*pairs, strict=True)
         ratios.append(sum(run.seconds for run in p) / sum(run.seconds for run in o))
-        pass_s = [sum(run.train_s for run in side) / sum(run.passes for run in side) for side in (p, o)]
+        pass_s = [sum(run.train_s for run in side) / sum(run.images_seen for run in side) for side in (p, o)]
         per_pass.append(pass_s[0] / pass_s[1])
         differences += [100 * (b.accuracy - a.accuracy) for a, b in pairs]
         done += o
@@ -237,22 +239,22 @@ def main() -> None:
           f"accuracy {mean(differences):+.2f} points, standard error {error:.2f}")  # fmt: skip
 
     defined, weights = flops(shape, 10), sum(p.numel() for p in PlainNet(shape, 10).parameters())
-    gflops, copy = machine(recipe.precision, 3 * weights)
-    done_flops = tiled_flops(shape, 10) if compiled and recipe.precision == "float32" else defined
+    gflops, copy = machine(settings.precision, 3 * weights)
+    done_flops = tiled_flops(shape, 10) if compiled and settings.precision == "float32" else defined
     # A step reads each weight forward, and weight and moments backward, and writes these three back.
     adam_bytes = 7 * 4 * weights
-    steps = sum(run.epochs * -(-(run.passes // run.epochs) // recipe.batch_size) for run in done)
+    steps = sum(run.epochs * -(-(run.images_seen // run.epochs) // settings.batch_size) for run in done)
     step_ms = 1e3 * sum(run.train_s for run in done) / steps
-    images = sum(run.passes for run in done) / steps
+    images = sum(run.images_seen for run in done) / steps
     products_ms, adam_ms = 1e3 * images * done_flops / gflops / 1e9, 1e3 * adam_bytes / copy / 1e9
     print(f"roofline: {defined / 1e6:.1f} MFLOP per image forward and backward by definition, "
           f"{done_flops / 1e6:.1f} as computed; a step of {images:.1f} images is {products_ms:.1f} ms of products at "
-          f"the {gflops:.0f} GFLOP/s of a large {recipe.precision} product and {adam_ms:.1f} ms for "
+          f"the {gflops:.0f} GFLOP/s of a large {settings.precision} product and {adam_ms:.1f} ms for "
           f"the {adam_bytes / 1e6:.1f} MB of Adam at the {copy:.0f} GB/s of a copy of them, "
           f"{100 * (products_ms + adam_ms) / step_ms:.0f} % of the {step_ms:.1f} ms measured")  # fmt: skip
     if arguments.json:
         print(json.dumps({
-            "benchmark": "utility_samples", "precision": recipe.precision, "compiled": compiled, "ratio": ratio,
+            "benchmark": "utility_samples", "precision": settings.precision, "compiled": compiled, "ratio": ratio,
             "ratio_per_pass": pass_ratio, "accuracy_difference_points": mean(differences),
             "accuracy_difference_standard_error": error, "sizes": arguments.sizes, "ratios": ratios,
             "gflops_product": gflops, "step_ms": step_ms, "roofline_ms": products_ms + adam_ms,

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from rambo_ray.benchmark_main import main
+from rambo_ray.cli.benchmark import main
 
 if __name__ == "__main__":
     sys.exit(main(Path(__file__).resolve().parent))

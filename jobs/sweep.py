@@ -2,7 +2,7 @@
 
 import sys
 
-from rambo_ray.sweep_main import main
+from rambo_ray.cli.sweep import main
 
 if __name__ == "__main__":
     sys.exit(main())

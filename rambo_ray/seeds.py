@@ -15,7 +15,7 @@ import numpy as np
 STAGES = {
     "split": 0,
     "pairs": 1,
-    "prefixes": 2,
+    "nested_sets": 2,
     "retraining": 3,
     "interpolation": 4,
     "utility_model": 5,

@@ -45,7 +45,7 @@ def test_a_reader_that_leaves_ends_a_job_without_a_traceback() -> None:
     """As `jobs/benchmark.py --list | head -1`."""
     code = """
 import sys
-from rambo_ray.main import exit_code
+from rambo_ray.cli.entry import exit_code
 def job():
     for _ in range(100_000):
         print("a line")

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rambo_ray.progress import Progress, duration
-from rambo_ray.stages import Stages
+from rambo_ray.progress import Progress, Stages, duration
 
 
 class Clock:

@@ -22,7 +22,7 @@ def test_numbers_of_stages_are_distinct_and_frozen() -> None:
     assert list(seeds.STAGES.items())[:12] == [
         ("split", 0),
         ("pairs", 1),
-        ("prefixes", 2),
+        ("nested_sets", 2),
         ("retraining", 3),
         ("interpolation", 4),
         ("utility_model", 5),

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import ray
 
-from rambo_ray import stacks
+from rambo_ray.classifier import stacks
+from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.workers import Usage, work_through
-from rambo_ray.pool import Problem
+from rambo_ray.data.problem import LabeledArrays, Problem
+from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.progress import Progress
-from rambo_ray.retraining import LabeledArrays, Protocol, Retrainer, groups, relative_cost
-from rambo_ray.sample_store import SampleStore
-from rambo_ray.training import Recipe
-from rambo_ray.utility_samples import Measurement, Utility, UtilitySample
+from rambo_ray.utility_samples.measuring import MeasurementSettings, Retrainer, groups, relative_cost
+from rambo_ray.utility_samples.sampling import Measurement, Utility, UtilitySample
+from rambo_ray.utility_samples.store import SampleStore
 
 # Finished samples reach the disk at least this often: what a crash can cost.
 WRITE_EVERY_S = 2.0
@@ -50,7 +51,7 @@ class Job:
     """Samples of one S_0 that are to be measured, how, and what of it is u(subset)."""
 
     data: Labeled
-    protocol: Protocol
+    measuring: MeasurementSettings
     samples: Sequence[UtilitySample]
     utility: Utility
 
@@ -60,7 +61,7 @@ class _RetrainActor:
 
     def __init__(
         self,
-        jobs: Sequence[tuple[ray.ObjectRef, ray.ObjectRef, Protocol]],
+        jobs: Sequence[tuple[ray.ObjectRef, ray.ObjectRef, MeasurementSettings]],
         device: str,
         threads: int,
         at_once: int | None,
@@ -79,9 +80,9 @@ class _RetrainActor:
         began = time.monotonic()
         job, subsets, retrain = piece
         if job != self.job:
-            labeled, validation, protocol = self.jobs[job]
-            self.retrainer = Retrainer(ray.get(labeled), ray.get(validation), protocol, self.device)
-            self.at_once = self.fixed or self._room_for(protocol.recipe)
+            labeled, validation, measuring = self.jobs[job]
+            self.retrainer = Retrainer(ray.get(labeled), ray.get(validation), measuring, self.device)
+            self.at_once = self.fixed or self._room_for(measuring.training)
             self.job = job
         if retrain:
             found = self.retrainer.measure_group(subsets, self.at_once)
@@ -89,11 +90,11 @@ class _RetrainActor:
             found = [self.retrainer.measure(indices, retrain=False) for indices in subsets]
         return found, time.monotonic() - began
 
-    def _room_for(self, recipe: Recipe) -> int:
+    def _room_for(self, settings: TrainingSettings) -> int:
         import torch
 
         whole = torch.cuda.get_device_properties(0).total_memory
-        return stacks.models_that_fit(recipe, ROOM * min(self.gpus, 1.0) * whole)
+        return stacks.models_that_fit(settings, ROOM * min(self.gpus, 1.0) * whole)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,28 @@ class _Piece:
         return sum(relative_cost(sample.size) for sample in self.samples) * (1.0 if self.retrain else 0.03)
 
 
+def measure(
+    session: Session,
+    plans: Sequence[tuple[Plan, Labeled]],
+    store: SampleStore,
+    progress: Callable[[int, float], Progress],
+) -> tuple[list[Measured], Usage]:
+    """For each plan, u(subset) and OTDD of its offline pairs, acc_i of S_0 ... S_tau_1, OTDD of what is interpolated.
+
+    Fig. 2, lines 3, 6, 10 and 11. What `store` holds is not trained again; what it lacks is added to it.
+    """
+    jobs = [
+        Job(data, todo.measuring, [s for part in todo.parts for s in part], todo.config.utility_samples.utility)
+        for todo, data in plans
+    ]
+    found, usage = collect(session, jobs, store, progress)
+    measured = []
+    for (todo, _), samples in zip(plans, found, strict=True):
+        remaining = iter(samples)
+        measured.append(Measured(*(tuple(next(remaining) for _ in part) for part in todo.parts)))
+    return measured, usage
+
+
 def collect(
     session: Session, jobs: Sequence[Job], store: SampleStore, progress: Callable[[int, float], Progress]
 ) -> tuple[list[list[UtilitySample]], Usage]:
@@ -132,7 +155,7 @@ def collect(
         retrained = [s for s in job.samples if s.kind == "retrained"]
         store.append(store.measured([s for s in retrained if s.sample_id in store.measurements]))
         missing = {s.sample_id for s in store.missing(retrained)} - wanted
-        stacked = groups(retrained, job.protocol.recipe, session.models_at_once or GROUP)
+        stacked = groups(retrained, job.measuring.training, session.models_at_once or GROUP)
         pieces += [_Piece(number, group) for group in stacked if any(s.sample_id in missing for s in group)]
         interpolated = {s.sample_id: s for s in job.samples if s.kind == "interpolated"}
         pieces += [_Piece(number, (s,)) for key, s in interpolated.items() if key not in wanted | missing]
@@ -143,11 +166,12 @@ def collect(
     # Job by job, and the longest first: the last pieces, when some actors have run dry, are then the shortest.
     pieces.sort(key=lambda p: (p.job, not p.retrain, -p.weight))
     found: dict[str, Measurement] = {}
-    usage = Usage()
+    usage, known = Usage(), len(store.measurements)
     if pieces:
         shown = progress(sum(len(p.samples) for p in pieces), sum(p.weight for p in pieces))
         _measure(session, jobs, store, places, pieces, found, usage, shown)
         shown.close()
+    usage.retrained = len(store.measurements) - known
 
     def measured(sample: UtilitySample, utility: Utility) -> UtilitySample:
         known = store.measurements if sample.kind == "retrained" else found
@@ -167,7 +191,7 @@ def _measure(
     shown: Progress,
 ) -> None:
     actor = ray.remote(_RetrainActor).options(**session.options)
-    parts = [(job.data.labeled, job.data.validation, job.protocol) for job in jobs]
+    parts = [(job.data.labeled, job.data.validation, job.measuring) for job in jobs]
     unwritten: list[UtilitySample] = []
     written = time.monotonic()
     try:

@@ -26,9 +26,9 @@ from ray.train.torch import TorchTrainer
 
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.errors import RunError
-from rambo_ray.fitting import FitInput, FitResult, State, fit
-from rambo_ray.outputs import replacing
-from rambo_ray.sharding import Group
+from rambo_ray.files import replacing
+from rambo_ray.utility_model.fitting import FitInput, FitResult, State, fit
+from rambo_ray.utility_model.sharding import Group
 
 _STATE_FILE = "state.pt"
 
@@ -117,9 +117,9 @@ def fit_here(
 
 def identity(task: FitInput) -> str:
     """Hash of all that a fit depends on, hexadecimal."""
-    digest = hashlib.sha256(json.dumps([task.config.model_dump(), task.seed, task.prefixes]).encode())
+    digest = hashlib.sha256(json.dumps([task.config.model_dump(), task.seed, task.nested_sets]).encode())
     digest.update(np.ascontiguousarray(task.images).tobytes())
-    digest.update(np.asarray(task.prefix_utilities, dtype=np.float64).tobytes())
+    digest.update(np.asarray(task.nested_utilities, dtype=np.float64).tobytes())
     for pairs in (task.offline, *task.interpolation):
         digest.update(json.dumps([pairs.first, pairs.second]).encode())
         digest.update(pairs.utility.tobytes() + pairs.otdd.tobytes())

@@ -7,22 +7,19 @@ from typing import Any
 import ray
 import torch
 
-from rambo_ray import forecast
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import fetch
-from rambo_ray.config import Config
-from rambo_ray.rambo import Plan
-from rambo_ray.retraining import LabeledArrays
+from rambo_ray.data.problem import LabeledArrays
+from rambo_ray.pipeline import forecast
+from rambo_ray.pipeline.plan import Plan
 
 STACK = 32  # models that a GPU is probed with
 
 
-def probe(
-    session: Session, config: Config, todo: Plan, labeled: LabeledArrays, validation: LabeledArrays
-) -> forecast.Probe:
+def probe(session: Session, todo: Plan, labeled: LabeledArrays, validation: LabeledArrays) -> forecast.Probe:
     """`forecast.probe` on one worker of the cluster, as `todo` would use it."""
     task = ray.remote(_probe).options(**session.options)
-    described = (config, todo.protocol, todo.kind, todo.imagenet_weights, todo.offline)
+    described = (todo.config, todo.measuring, todo.kind, todo.imagenet_weights, todo.offline)
     at_once = session.models_at_once or STACK
     return fetch(task.remote(session.cpus, *described, labeled, validation, session.device, at_once), "the probe")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import ray
 
-from rambo_ray.config import ClusterConfig
+from rambo_ray.config.schema import ClusterConfig
 from rambo_ray.errors import UserError
 
 # POT imports every array library it finds; here it gets numpy arrays only.
@@ -109,9 +109,7 @@ def _session(config: ClusterConfig) -> Session:
     if gpus is None:
         gpus = 0.25 if total_gpus else 0.0
     if gpus > total_gpus:
-        raise UserError(
-            f"cluster.gpus_per_worker={gpus}: the cluster has {total_gpus:g} GPUs; lower it or set it to 0"
-        )
+        raise UserError(f"cluster.gpus_per_worker={gpus}: the cluster has {total_gpus:g} GPUs; lower it or set it to 0")
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = sum(_room(node, config.threads_per_worker, gpus) for node in alive)
     wanted = config.num_workers or room

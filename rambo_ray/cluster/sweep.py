@@ -26,20 +26,20 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import Repeater, Searcher
 from ray.tune.search.repeater import TRIAL_INDEX
 
-from rambo_ray import search_space, settings
 from rambo_ray.cluster.fit import fit_here, fit_on_cluster
-from rambo_ray.cluster.grounds import ground_key
 from rambo_ray.cluster.session import Session, cause_of
-from rambo_ray.config import Config
+from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
 from rambo_ray.errors import UserError
-from rambo_ray.fitting import FitInput, FitResult
-from rambo_ray.outputs import replacing
-from rambo_ray.progress import Progress
-from rambo_ray.search_space import Dimension, Space
-from rambo_ray.simulation import Scale, fold_config
-from rambo_ray.stages import Stages
-from rambo_ray.sweep_results import TrialRow
-from rambo_ray.trial import Epoch, Fit, Ground, Score, evaluate, objective
+from rambo_ray.files import replacing
+from rambo_ray.pipeline.prepared import PreparedProblem, prepared_key
+from rambo_ray.progress import Progress, Stages
+from rambo_ray.sweep import search_space
+from rambo_ray.sweep.results import TrialRow
+from rambo_ray.sweep.search_space import Dimension, Space
+from rambo_ray.sweep.simulation import FoldScale, fold_config
+from rambo_ray.sweep.trial import Epoch, Fit, Score, evaluate, objective
+from rambo_ray.utility_model.fitting import FitInput, FitResult
 
 Values = Mapping[str, Any]
 
@@ -56,15 +56,15 @@ _ENVIRONMENT = {
 class Study:
     """What all trials of a sweep have in common, as plain data that travels to them.
 
-    k: images in S_0 of `base`. grounds: references by `ground_key`. fingerprints: of each seed's
+    k: images in S_0 of `base`. prepared: references by `prepared_key`. fingerprints: of each seed's
     data, by seed. folder: the sweep's output directory, which every node must reach.
     """
 
     base: Config
     space: Space
     k: int
-    scale: Scale
-    grounds: Mapping[str, ray.ObjectRef]
+    scale: FoldScale
+    prepared: Mapping[str, ray.ObjectRef]
     fingerprints: Mapping[int, str]
     folder: str
     oracle: bool
@@ -79,7 +79,7 @@ class Study:
         """Hash of everything that a trial's numbers depend on, 32 hexadecimal digits."""
         config, folds = self.configs(values, seed)
         content = [
-            [settings.relevant(c) for c in (config, *folds)],
+            [loading.relevant(c) for c in (config, *folds)],
             self.fingerprints[seed],
             self.oracle,
             len(folds) and (self.scale.labeled, self.k),
@@ -180,10 +180,10 @@ def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Seq
         tune.report(_numbers(Score(**json.loads(kept.read_text())), study))
         return
     point, fold_configs = study.configs(values, seed)
-    ground: Ground = ray.get(study.grounds[ground_key(point)])
-    folds = [(c, ray.get(study.grounds[ground_key(c, i)])) for i, c in enumerate(fold_configs)]
+    prepared: PreparedProblem = ray.get(study.prepared[prepared_key(point)])
+    folds = [(c, ray.get(study.prepared[prepared_key(c, i)])) for i, c in enumerate(fold_configs)]
     score = evaluate(
-        point, ground, folds, _fit(session, study), oracle=study.oracle, device=session.device, report=tune.report
+        point, prepared, folds, _fit(session, study), oracle=study.oracle, device=session.device, report=tune.report
     )
     kept.parent.mkdir(parents=True, exist_ok=True)
     with replacing(kept) as temporary:

@@ -17,17 +17,18 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from rambo_ray import acquisition, features, prediction, training
+from rambo_ray.acquisition import greedy
+from rambo_ray.classifier import prediction, training
+from rambo_ray.classifier.training import Arrays, TrainingSettings
 from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.errors import RunError
-from rambo_ray.retraining import LabeledArrays
-from rambo_ray.utility_model import UtilityModel
+from rambo_ray.utility_model import features
+from rambo_ray.utility_model.network import UtilityModel
 
 POOL_CHUNK = 4096  # images per task
 SCORE_CHUNK = 16  # candidate batches per task
 IN_FLIGHT_PER_WORKER = 2
-
-Arrays = training.Arrays
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,20 @@ class TrainedClassifier:
 def train_classifier(
     session: Session,
     train_set: ray.ObjectRef,
-    recipe: training.Recipe,
+    settings: TrainingSettings,
     seed: int,
     evaluate_on: Mapping[str, ray.ObjectRef],
 ) -> ray.ObjectRef:
     """Start training f on all images of `train_set`; the reference holds a TrainedClassifier."""
     task = ray.remote(_train).options(**session.options, max_retries=session.config.max_tries)
-    return task.remote(train_set, recipe, seed, list(evaluate_on), session.device, session.cpus, *evaluate_on.values())
+    return task.remote(
+        train_set, settings, seed, list(evaluate_on), session.device, session.cpus, *evaluate_on.values()
+    )
 
 
 def _train(
     train_set: LabeledArrays,
-    recipe: training.Recipe,
+    settings: TrainingSettings,
     seed: int,
     names: Sequence[str],
     device: str,
@@ -63,9 +66,9 @@ def _train(
     *sets: LabeledArrays,
 ) -> TrainedClassifier:
     torch.set_num_threads(threads)
-    trained = training.train(train_set.pixels, train_set.labels, recipe, seed, device=device)
+    trained = training.train(train_set.pixels, train_set.labels, settings, seed, device=device)
     scores = {
-        name: prediction.evaluate(trained.model, part.pixels, part.labels, recipe)
+        name: prediction.evaluate(trained.model, part.pixels, part.labels, settings)
         for name, part in zip(names, sets, strict=True)
     }
     return TrainedClassifier(
@@ -86,20 +89,20 @@ def pool_margins(
     pool: ray.ObjectRef,
     count: int,
     classifier: ray.ObjectRef,
-    recipe: training.Recipe,
+    settings: TrainingSettings,
     done: Callable[[int], None],
 ) -> np.ndarray:
     """Margins of f over the whole pool, [N] float32, one forward pass; `done` is told of finished images."""
     parts = _passed(
-        session, _margins, pool, count, classifier, recipe, "margins of the pool", lambda found: done(len(found))
+        session, _margins, pool, count, classifier, settings, "margins of the pool", lambda found: done(len(found))
     )
     return np.concatenate(parts)
 
 
 def _margins(
-    pool: np.ndarray, part: slice, arrays: Arrays, recipe: training.Recipe, device: str, threads: int
+    pool: np.ndarray, part: slice, arrays: Arrays, settings: TrainingSettings, device: str, threads: int
 ) -> np.ndarray:
-    return prediction.margins(_outputs(pool, part, arrays, recipe, device, threads)[0])
+    return prediction.margins(_outputs(pool, part, arrays, settings, device, threads)[0])
 
 
 def outputs(
@@ -107,23 +110,23 @@ def outputs(
     pixels: ray.ObjectRef,
     count: int,
     classifier: ray.ObjectRef,
-    recipe: training.Recipe,
+    settings: TrainingSettings,
     done: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits [N, K] and embeddings [N, E], float32, of f on `count` images; `done` is told of finished images."""
     parts = _passed(
-        session, _outputs, pixels, count, classifier, recipe, "outputs of f", lambda found: done(len(found[0]))
+        session, _outputs, pixels, count, classifier, settings, "outputs of f", lambda found: done(len(found[0]))
     )
     logits, embeddings = (np.concatenate(column) for column in zip(*parts, strict=True))
     return logits, embeddings
 
 
 def _outputs(
-    pixels: np.ndarray, part: slice, arrays: Arrays, recipe: training.Recipe, device: str, threads: int
+    pixels: np.ndarray, part: slice, arrays: Arrays, settings: TrainingSettings, device: str, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     torch.set_num_threads(threads)
-    model = training.from_arrays(arrays, recipe, device).model
-    return prediction.predict(model, pixels[part], recipe, device=device)
+    model = training.from_arrays(arrays, settings, device).model
+    return prediction.predict(model, pixels[part], settings, device=device)
 
 
 def _passed(
@@ -132,16 +135,16 @@ def _passed(
     pixels: ray.ObjectRef,
     count: int,
     classifier: ray.ObjectRef,
-    recipe: training.Recipe,
+    settings: TrainingSettings,
     what: str,
     done: Callable[[Any], None],
 ) -> list[Any]:
     """`function` of each chunk of images and f, in order; `done` is told of each result."""
     task = ray.remote(function).options(**session.options, max_retries=session.config.max_tries)
-    chunks = acquisition.in_chunks(count, POOL_CHUNK)
+    chunks = greedy.in_chunks(count, POOL_CHUNK)
     return _in_order(
         session,
-        [partial(task.remote, pixels, part, classifier, recipe, session.device, session.cpus) for part in chunks],
+        [partial(task.remote, pixels, part, classifier, settings, session.device, session.cpus) for part in chunks],
         what,
         done,
     )
@@ -161,7 +164,7 @@ def encodings(
         session,
         [
             partial(task.remote, pixels, positions[part], encoder, classifier, session.device, session.cpus)
-            for part in acquisition.in_chunks(len(positions), features.ENCODE_CHUNK)
+            for part in greedy.in_chunks(len(positions), features.ENCODE_CHUNK)
         ],
         "features of the images",
         lambda encoded: done(len(encoded)),
@@ -176,7 +179,7 @@ def _encode(
     return encoder.encode(pixels[positions], arrays, device)
 
 
-def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> acquisition.Scorer:
+def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> greedy.Scorer:
     """A `Scorer` that spreads the candidate batches of a step over Ray tasks.
 
     u_hat and the encodings are put in the object store once; a step sends S_j's sum and positions.
@@ -189,7 +192,7 @@ def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> acquis
             session,
             [
                 partial(task.remote, model_ref, encoded_ref, current, size, batches[part], session.cpus)
-                for part in acquisition.in_chunks(len(batches), SCORE_CHUNK)
+                for part in greedy.in_chunks(len(batches), SCORE_CHUNK)
             ],
             "scores of candidate batches",
         )
@@ -202,7 +205,7 @@ def _score(
     model: UtilityModel, encoded: np.ndarray, current: np.ndarray, size: int, batches: np.ndarray, threads: int
 ) -> np.ndarray:
     torch.set_num_threads(threads)
-    return acquisition.score_batches(model, encoded, current, size, batches)
+    return greedy.score_batches(model, encoded, current, size, batches)
 
 
 def _in_order(
@@ -223,9 +226,7 @@ def _in_order(
     return results
 
 
-def _take(
-    running: dict[ray.ObjectRef, int], results: list[Any], what: str, done: Callable[[Any], None]
-) -> None:
+def _take(running: dict[ray.ObjectRef, int], results: list[Any], what: str, done: Callable[[Any], None]) -> None:
     (ref,), _ = ray.wait(list(running), num_returns=1)
     position = running.pop(ref)
     results[position] = fetch(ref, what)

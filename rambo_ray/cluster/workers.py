@@ -34,11 +34,15 @@ class _Worker:
 
 @dataclass
 class Usage:
-    """How well the actors were used: seconds of work they report, and seconds they were there for."""
+    """How well the actors were used: seconds of work they report, and seconds they were there for.
+
+    replaced: actors that died; retrained: subsets that were trained on now, not found in a store.
+    """
 
     busy_s: float = 0.0
     alive_s: float = 0.0
     replaced: int = 0
+    retrained: int = 0
 
     @property
     def busy_fraction(self) -> float:

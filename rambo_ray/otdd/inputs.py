@@ -40,19 +40,13 @@ class Terms:
     def __post_init__(self) -> None:
         for key, value, known in (("method", self.method, METHODS), ("solver", self.solver, SOLVERS)):
             if value not in known:
-                raise UserError(
-                    f"{key}={value!r}: not a {key} of the dataset distance; {nearest(value, known)}"
-                )
+                raise UserError(f"{key}={value!r}: not a {key} of the dataset distance; {nearest(value, known)}")
         for key in ("entreg", "inner_entreg", "tolerance"):
             if not 0 < getattr(self, key) < np.inf:
-                raise UserError(
-                    f"{key}={getattr(self, key)}: must be positive and finite; the default fits most"
-                )
+                raise UserError(f"{key}={getattr(self, key)}: must be positive and finite; the default fits most")
         for key in ("lambda_x", "lambda_y"):
             if not 0 <= getattr(self, key) < np.inf:
-                raise UserError(
-                    f"{key}={getattr(self, key)}: must be 0 or a positive finite weight; set it to 1"
-                )
+                raise UserError(f"{key}={getattr(self, key)}: must be 0 or a positive finite weight; set it to 1")
         for key in ("max_iterations", "min_class_count"):
             if getattr(self, key) < 1:
                 raise UserError(f"{key}={getattr(self, key)}: must be at least 1; raise it")
@@ -69,14 +63,10 @@ def checked_dataset(
             f"flatten each sample to one row"
         )
     if y.shape != (len(x),):
-        raise UserError(
-            f"{label_name} of shape {y.shape}: must hold one label per row of {name}, ({len(x)},)"
-        )
+        raise UserError(f"{label_name} of shape {y.shape}: must hold one label per row of {name}, ({len(x)},)")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row = int(np.flatnonzero(~np.isfinite(x).all(1))[0])
-        raise UserError(
-            f"{name} row {row} is not finite: every value must be a number; repair or drop the row"
-        )
+        raise UserError(f"{name} row {row} is not finite: every value must be a number; repair or drop the row")
     return x, y
 
 
@@ -101,9 +91,7 @@ def checked_positions(subset: ArrayLike, size: int) -> Ints:
         )
     outside = positions[(positions < 0) | (positions >= size)]
     if outside.size:
-        raise UserError(
-            f"subset position {outside[0]}: features has rows 0..{size - 1}; pass positions into features"
-        )
+        raise UserError(f"subset position {outside[0]}: features has rows 0..{size - 1}; pass positions into features")
     ordered = np.sort(positions)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if repeated.size:

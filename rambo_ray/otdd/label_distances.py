@@ -100,9 +100,7 @@ def _singular_value_sums(blocks: Floats) -> Floats:
     return sums
 
 
-def exact(
-    a: Cloud, b: Cloud, cross: Floats, entreg: float, debiased: bool, *, within: bool = False
-) -> Floats:
+def exact(a: Cloud, b: Cloud, cross: Floats, entreg: float, debiased: bool, *, within: bool = False) -> Floats:
     """Entropic transport cost between the classes' clouds, cost |x-y|^2, annealed (step 3), [k1, k2].
 
     The start scale of a pair is the diagonal of the box around both classes. `debiased` takes off

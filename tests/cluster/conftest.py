@@ -11,8 +11,8 @@ import torch
 
 from rambo_ray.cluster import fit
 from rambo_ray.cluster.session import Session, connect
-from rambo_ray.config import ClusterConfig
-from rambo_ray.fitting import FitInput, FitResult
+from rambo_ray.config.schema import ClusterConfig
+from rambo_ray.utility_model.fitting import FitInput, FitResult
 
 # Actors compute with one thread; what they are compared with must, too, to agree in the last bit.
 torch.set_num_threads(1)

@@ -6,10 +6,10 @@ from functools import cache
 
 import psutil
 
-from rambo_ray import datasets, settings
-from rambo_ray.config import Config
-from rambo_ray.pool import Problem, Revealed
-from rambo_ray.retraining import LabeledArrays
+from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
+from rambo_ray.data import datasets
+from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 
 SMOKE = "jobs/configs/digits_smoke.yaml"
 
@@ -18,7 +18,7 @@ def smoke(*overrides: str) -> Config:
     """jobs/configs/digits_smoke.yaml with overrides."""
     from pathlib import Path
 
-    return settings.load(Path(__file__).parents[2] / SMOKE, overrides)
+    return loading.load(Path(__file__).parents[2] / SMOKE, overrides)
 
 
 @cache

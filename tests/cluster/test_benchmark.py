@@ -1,4 +1,4 @@
-"""Benchmarks through their job: every cell, only the missing ones, the same for any number of workers."""
+"""Benchmarks through their job: every run, only the missing ones, the same for any number of workers."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from rambo_ray import benchmark_main, controls, experiment, seeds, trial
-from rambo_ray.baselines import STRATEGIES
-from rambo_ray.benchmark_main import main
-from rambo_ray.cells import CellStore
-from rambo_ray.cluster import benchmark, grounds
-from rambo_ray.cluster.benchmark import Site, Todo
+from rambo_ray import seeds
+from rambo_ray.acquisition import controls
+from rambo_ray.acquisition.baselines import STRATEGIES
+from rambo_ray.benchmark import experiment, layout
+from rambo_ray.benchmark.experiment import Method
+from rambo_ray.benchmark.layout import PendingRun, RunGroup
+from rambo_ray.benchmark.runs import RunStore
+from rambo_ray.cli.benchmark import main
+from rambo_ray.cluster import benchmark, prepare
 from rambo_ray.cluster.session import Session
-from rambo_ray.experiment import Method
-from rambo_ray.fitting import fit
-from rambo_ray.sample_store import SampleStore
-from rambo_ray.stages import Stages
+from rambo_ray.pipeline import plan
+from rambo_ray.pipeline import prepared as prepared_problem
+from rambo_ray.pipeline.prepared import Request
+from rambo_ray.progress import Stages
+from rambo_ray.utility_model.fitting import fit
+from rambo_ray.utility_samples.store import SampleStore
 
 from .problems import digits, smoke
 
 JOBS = Path(__file__).parents[2] / "jobs"
 FEW = {
-    "title": "Few cells",
-    "panels": [
-        {"config": "digits_smoke.yaml", "set": {"classifier.precision": "float32", "classifier.max_epochs": 2}}
-    ],
+    "title": "Few runs",
+    "panels": [{"config": "digits_smoke.yaml", "set": {"classifier.precision": "float32", "classifier.max_epochs": 2}}],
     "methods": ["random", "badge", "typiclust", "margin_m_random", "rambo"],
     "budgets": [5, 20],
     "seeds": 2,
@@ -48,11 +51,11 @@ def benchmarked(folder: Path, *more: str, **keys: Any) -> int:
 
 
 def numbers(folder: Path) -> dict[str, dict[str, Any]]:
-    """The cells of a folder without what the clock says."""
+    """The runs of a folder without what the clock says."""
     lines = (folder / "out" / "cells.jsonl").read_text().splitlines()
-    cells = [{k: v for k, v in json.loads(line).items() if k not in SECONDS} for line in lines]
-    assert len({cell["cell_id"] for cell in cells}) == len(cells), "a cell was computed twice"
-    return {cell["cell_id"]: cell for cell in cells}
+    runs = [{k: v for k, v in json.loads(line).items() if k not in SECONDS} for line in lines]
+    assert len({run["cell_id"] for run in runs}) == len(runs), "a run was computed twice"
+    return {run["cell_id"]: run for run in runs}
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +66,14 @@ def finished(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_every_cell_is_there_with_its_report(finished: Path) -> None:
-    cells = numbers(finished).values()
-    assert {(c["method"], c["budget"], c["seed"]) for c in cells} == {
+    runs = numbers(finished).values()
+    assert {(c["method"], c["budget"], c["seed"]) for c in runs} == {
         (method, budget, seed) for method in FEW["methods"] for budget in (5, 20) for seed in (0, 1)
     }
-    assert all(0 < c["accuracy"] <= 1 and 0 < c["test_accuracy"] <= 1 for c in cells)
-    assert all((c["ranking_accuracy"] is not None) == (c["method"] == "rambo") for c in cells)
-    # Cells of one seed start from one base classifier.
-    assert all(len({c["before"] for c in cells if c["seed"] == seed}) == 1 for seed in (0, 1))
+    assert all(0 < c["accuracy"] <= 1 and 0 < c["test_accuracy"] <= 1 for c in runs)
+    assert all((c["ranking_accuracy"] is not None) == (c["method"] == "rambo") for c in runs)
+    # Runs of one seed start from one base classifier.
+    assert all(len({c["before"] for c in runs if c["seed"] == seed}) == 1 for seed in (0, 1))
     report = finished / "out" / "few"
     assert {p.suffix for p in report.iterdir()} == {".html", ".md", ".csv", ".parquet", ".png"}
     assert pq.read_table(report / "cells.parquet").num_rows == 20
@@ -82,14 +85,14 @@ def test_the_same_command_computes_nothing(
     before = (finished / "out" / "cells.jsonl").read_bytes()
     monkeypatch.setattr(benchmark, "run", None)
     assert benchmarked(finished) == 0
-    assert "= 20 cells, 20 of them finished" in capsys.readouterr().out
+    assert "= 20 runs, 20 of them finished" in capsys.readouterr().out
     assert (finished / "out" / "cells.jsonl").read_bytes() == before
 
 
 def test_an_interrupted_one_computes_what_is_missing_and_one_worker_the_same(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # What a kill leaves: some cells, among them one of two that share a selection, and half a line.
+    # What a kill leaves: some runs, among them one of two that share a selection, and half a line.
     lines = (finished / "out" / "cells.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "cells.jsonl").write_bytes(b"".join(lines[1::3]) + lines[0][:50])
@@ -105,13 +108,13 @@ def test_only_some_seeds_and_budgets_and_then_the_rest(finished: Path, tmp_path:
     assert not (tmp_path / "out" / "work" / "utility_samples").exists(), "nobody needed utility samples"
     assert benchmarked(tmp_path, methods=methods) == 0
     whole = numbers(finished)
-    assert len(numbers(tmp_path)) == 8 and all(whole[name] == cell for name, cell in numbers(tmp_path).items())
+    assert len(numbers(tmp_path)) == 8 and all(whole[name] == run for name, run in numbers(tmp_path).items())
 
 
 def test_a_report_without_computing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmarked(finished, "--report", seeds=3) == 0
-    assert "20 cells finished" in capsys.readouterr().out
-    assert "20 cells are finished, 10 are not" in (finished / "out" / "few" / "report.html").read_text()
+    assert "20 runs finished" in capsys.readouterr().out
+    assert "20 runs are finished, 10 are not" in (finished / "out" / "few" / "report.html").read_text()
 
 
 def test_a_cell_is_what_its_parts_make_of_it(finished: Path, session: Session, tmp_path: Path) -> None:
@@ -119,54 +122,56 @@ def test_a_cell_is_what_its_parts_make_of_it(finished: Path, session: Session, t
     data = FEW["panels"][0]["set"]  # type: ignore[index]
     config = smoke("acquisition.budget=20", *(f"{key}={value}" for key, value in data.items()))
     problem, revealed = digits()
-    request = grounds.Request(config, problem, revealed, outputs=True)
+    request = Request(plan.make(config, problem), problem, revealed, outputs=True)
     store = SampleStore(tmp_path / "samples", "accuracy")
-    (ground,) = grounds.make(session, [request], store, Stages(stream=io.StringIO()))
-    assert ground.evidence is not None and np.array_equal(
-        np.argsort(ground.margins, kind="stable")[:1], ground.margins.argmin(keepdims=True)
+    (prepared,) = prepare.make(session, [request], store, Stages(stream=io.StringIO()))
+    assert prepared.strategy_inputs is not None and np.array_equal(
+        np.argsort(prepared.margins, kind="stable")[:1], prepared.margins.argmin(keepdims=True)
     )
     generator = seeds.generator(0, "baseline", seeds.index_of("badge"))
     picks = {
-        "badge": STRATEGIES["badge"](ground.evidence, 20, generator),
-        "margin_m_random": controls.margin_m_random(ground.margins, config.acquisition, 0),
-        "rambo": trial.acquire(config, ground, fit(ground.fit_input(config)).model()).pool_index,
+        "badge": STRATEGIES["badge"](prepared.strategy_inputs, 20, generator),
+        "margin_m_random": controls.margin_m_random(prepared.margins, config.acquisition, 0),
+        "rambo": prepared_problem.acquire(config, prepared, fit(prepared.fit_input(config)).model()).pool_index,
     }
-    cells = {(c["method"], c["budget"]): c for c in numbers(finished).values() if c["seed"] == 0}
+    runs = {(c["method"], c["budget"]): c for c in numbers(finished).values() if c["seed"] == 0}
     for method, positions in picks.items():
         for budget in (5, 20):
-            trained = trial.retrain(ground, positions[:budget], seeds.integer(0, "final_classifier"), "cpu")
-            assert cells[method, budget]["accuracy"] == round(trained.accuracy["validation"], 6), method
-            assert cells[method, budget]["test_accuracy"] == round(trained.accuracy["test"], 6), method
+            trained = prepared_problem.retrain(
+                prepared, positions[:budget], seeds.integer(0, "final_classifier"), "cpu"
+            )
+            assert runs[method, budget]["accuracy"] == round(trained.accuracy["validation"], 6), method
+            assert runs[method, budget]["test_accuracy"] == round(trained.accuracy["test"], 6), method
 
 
 def test_a_cell_that_fails_stops_nothing(session: Session, tmp_path: Path) -> None:
     config = smoke("acquisition.budget=5", "acquisition.batch_size=5", "classifier.max_epochs=2")
     problem, revealed = digits()
-    request = grounds.Request(config, problem, revealed, utility_samples=False, outputs=True)
-    cells = tuple(
-        Todo(name * 32, "digits", Method(name, kind, {}), 5, config)
+    request = Request(plan.make(config, problem).without_samples(), problem, revealed, outputs=True)
+    runs = tuple(
+        PendingRun(name * 32, "digits", Method(name, kind, {}), 5, config)
         for name, kind in (("a", "random"), ("b", "no such kind"), ("c", "margin"))
     )
-    store, samples = CellStore(tmp_path), SampleStore(tmp_path / "samples", "accuracy")
+    store, samples = RunStore(tmp_path), SampleStore(tmp_path / "samples", "accuracy")
     shown = io.StringIO()
     failures = benchmark.run(
-        session, [Site("digits, seed 0", cells, lambda: request)], store, samples, tmp_path, Stages(stream=shown)
+        session, [RunGroup("digits, seed 0", runs, lambda: request)], store, samples, tmp_path, Stages(stream=shown)
     )
-    assert set(store.cells) == {"a" * 32, "c" * 32}
+    assert set(store.runs) == {"a" * 32, "c" * 32}
     (failure,) = failures
     assert failure.where == "digits, seed 0, b, B=5" and "AssertionError" in failure.error
-    assert "cells: 3/3" in shown.getvalue() and f"failed: {failure.where}: {failure.error}\n" in shown.getvalue()
+    assert "runs: 3/3" in shown.getvalue() and f"failed: {failure.where}: {failure.error}\n" in shown.getvalue()
 
 
 def test_waves_keep_the_cluster_busy_and_memory_flat() -> None:
-    cell = Todo("x", "digits", Method("random", "random", {}), 5, smoke())
-    sites = [Site(str(i), (cell,) * 10, lambda: None) for i in range(6)]  # type: ignore[arg-type, return-value]
-    assert [len(wave) for wave in benchmark._waves(sites, 1)] == [1] * 6
-    assert [len(wave) for wave in benchmark._waves(sites, 3)] == [3, 3]
-    assert [len(wave) for wave in benchmark._waves(sites, 100)] == [6]
+    run = PendingRun("x", "digits", Method("random", "random", {}), 5, smoke())
+    groups = [RunGroup(str(i), (run,) * 10, lambda: None) for i in range(6)]  # type: ignore[arg-type, return-value]
+    assert [len(wave) for wave in benchmark._waves(groups, 1)] == [1] * 6
+    assert [len(wave) for wave in benchmark._waves(groups, 3)] == [3, 3]
+    assert [len(wave) for wave in benchmark._waves(groups, 100)] == [6]
 
 
-def test_panels_that_differ_in_u_hat_share_their_ground(tmp_path: Path) -> None:
+def test_panels_that_differ_in_u_hat_share_what_is_prepared(tmp_path: Path) -> None:
     smooth = {"utility_model.lambda_ot": 0.0}
     panels = [
         {"config": "digits_smoke.yaml", "name": name, "set": {"classifier.precision": "float32", **values}}
@@ -174,11 +179,11 @@ def test_panels_that_differ_in_u_hat_share_their_ground(tmp_path: Path) -> None:
     ]
     file = tmp_path / "few.yaml"
     file.write_text(yaml.safe_dump({**FEW, "panels": panels, "seeds": 1}))
-    laid_out = benchmark_main._lay_out(experiment.load(file, JOBS / "configs"), CellStore(tmp_path))
-    (site,) = laid_out.sites
+    laid_out = layout.lay_out(experiment.load(file, JOBS / "configs"), RunStore(tmp_path))
+    (group,) = laid_out.groups
     # Two budgets of five methods, and rambo twice.
-    assert len(laid_out.ids) == 20 and len(site.cells) == 12
-    assert len({cell.config.utility_model.lambda_ot for cell in site.cells if cell.method.fits}) == 2
+    assert len(laid_out.ids) == 20 and len(group.runs) == 12
+    assert len({run.config.utility_model.lambda_ot for run in group.runs if run.method.fits}) == 2
 
 
 @pytest.mark.parametrize(

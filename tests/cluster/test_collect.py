@@ -16,11 +16,12 @@ import pytest
 
 from rambo_ray.cluster.collect import Job, Labeled, collect
 from rambo_ray.cluster.session import Session
+from rambo_ray.pipeline import plan
+from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Progress
-from rambo_ray.rambo import Plan, plan
-from rambo_ray.retraining import Retrainer
-from rambo_ray.sample_store import SampleStore
-from rambo_ray.utility_samples import Measurement, UtilitySample
+from rambo_ray.utility_samples.measuring import Retrainer
+from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
+from rambo_ray.utility_samples.store import SampleStore
 
 from .problems import arrays, command_of, digits, smoke
 
@@ -30,14 +31,14 @@ def quiet(total: int, weight: float | None) -> Progress:
 
 
 def samples_of(todo: Plan) -> list[UtilitySample]:
-    return [*todo.offline, *todo.prefixes, *todo.held_out, *todo.interpolation]
+    return [*todo.offline, *todo.nested_sets, *todo.held_out, *todo.interpolation]
 
 
 def collect_into(folder: Path, session: Session, todo: Plan, samples: list[UtilitySample]) -> tuple[list, int]:
     problem, _ = digits()
     store = SampleStore(folder, "accuracy")
     known = len(store.measurements)
-    job = Job(Labeled.put(problem), todo.protocol, samples, "accuracy")
+    job = Job(Labeled.put(problem), todo.measuring, samples, "accuracy")
     (measured,), _ = collect(session, [job], store, quiet)
     return measured, len(store.measurements) - known
 
@@ -54,14 +55,14 @@ def numbers(samples: list[UtilitySample]) -> list[tuple]:
 @pytest.fixture(scope="module")
 def todo() -> Plan:
     problem, _ = digits()
-    return plan(smoke(), problem, "cpu")
+    return plan.make(smoke(), problem)
 
 
 @pytest.fixture(scope="module")
 def expected(todo: Plan) -> list[tuple]:
     """What one `Retrainer` in this process measures, one subset after the other."""
     problem, _ = digits()
-    retrainer = Retrainer(*arrays(problem), todo.protocol, "cpu")
+    retrainer = Retrainer(*arrays(problem), todo.measuring, "cpu")
     found = []
     for sample in samples_of(todo):
         measurement = retrainer.measure(sample.indices, retrain=sample.kind == "retrained")
@@ -85,9 +86,7 @@ def test_actors_measure_what_one_process_measures(
     assert trained == len({s.sample_id for s in samples_of(todo) if s.kind == "retrained"})
 
 
-def test_a_killed_actor_changes_nothing(
-    session: Session, todo: Plan, expected: list[tuple], tmp_path: Path
-) -> None:
+def test_a_killed_actor_changes_nothing(session: Session, todo: Plan, expected: list[tuple], tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill_one() -> None:

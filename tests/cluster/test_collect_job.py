@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rambo_ray.cli.collect import main as collect
+from rambo_ray.cli.run import main as run
 from rambo_ray.cluster.session import Session
-from rambo_ray.collect_main import main as collect
-from rambo_ray.main import main as run
 
 from .problems import SMOKE
 

@@ -16,10 +16,10 @@ import pytest
 
 from rambo_ray.cluster.fit import _finished, fit_on_cluster
 from rambo_ray.cluster.session import Session
-from rambo_ray.config import UtilityModelConfig
-from rambo_ray.fitting import FitInput, FitResult, fit
-from rambo_ray.objective import Pairs
-from rambo_ray.utility_samples import offline_pairs
+from rambo_ray.config.schema import UtilityModelConfig
+from rambo_ray.utility_model.fitting import FitInput, FitResult, fit
+from rambo_ray.utility_model.objective import Pairs
+from rambo_ray.utility_samples.sampling import offline_pairs
 
 from .problems import command_of
 
@@ -40,8 +40,8 @@ def task() -> FitInput:
     return FitInput(
         images=images,
         offline=some_pairs(13, k, 1),
-        prefixes=(tuple(range(12)), tuple(range(18)), tuple(range(24))),
-        prefix_utilities=(0.5, 0.6, 0.7),
+        nested_sets=(tuple(range(12)), tuple(range(18)), tuple(range(24))),
+        nested_utilities=(0.5, 0.6, 0.7),
         interpolation=(some_pairs(3, 12, 2, known=False), some_pairs(3, 18, 3, known=False)),
         config=UtilityModelConfig(outer_epochs=4, inner_steps=4, hypergradient_steps=3, dropout=0.2),
         seed=3,

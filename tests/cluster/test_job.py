@@ -20,11 +20,12 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from rambo_ray import kernels
+from rambo_ray.classifier import kernels
+from rambo_ray.cli.run import execute, main
 from rambo_ray.cluster.session import Session
-from rambo_ray.main import execute, main
+from rambo_ray.pipeline import plan
+from rambo_ray.progress import Stages
 from rambo_ray.rambo import run
-from rambo_ray.stages import Stages
 
 from .problems import SMOKE, digits, smoke
 
@@ -106,7 +107,8 @@ def test_pool_labels_are_never_read_by_the_selection(session: Session, finished:
     problem, revealed = digits()
     poisoned = replace(revealed, pool_labels=(revealed.pool_labels * 7 + 3) % 10)
     for number, answer in enumerate((poisoned, None)):
-        outcome = run(smoke(), problem, answer, session, tmp_path / str(number), Stages(stream=io.StringIO()))
+        todo, quiet = plan.make(smoke(), problem), Stages(stream=io.StringIO())
+        outcome = run(todo, problem, answer, session, tmp_path / str(number), quiet)
         picked = pq.read_table(finished / "selection.parquet").to_pydict()
         assert outcome.selection.pool_index.tolist() == picked["pool_index"]
 
@@ -155,9 +157,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert not folder.exists()
 
 
-def test_another_runs_directory_is_refused_and_untouched(
-    finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_runs_directory_is_refused_and_untouched(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     assert main(["--config", str(ROOT / SMOKE), "--output", str(finished), "seed=1"]) == 2
     assert "holds a run with seed=0, this one has 1" in capsys.readouterr().err

@@ -12,18 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from rambo_ray import search_space, settings, trial
-from rambo_ray.cluster import grounds, sweep
+from rambo_ray.cli.sweep import main
+from rambo_ray.cluster import prepare, sweep
 from rambo_ray.cluster.session import Session
+from rambo_ray.config import loading
+from rambo_ray.data.problem import Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.fitting import fit
-from rambo_ray.pool import Revealed
+from rambo_ray.pipeline import plan
+from rambo_ray.pipeline import prepared as prepared_problem
+from rambo_ray.pipeline.prepared import PreparedProblem, Request, prepared_key
+from rambo_ray.progress import Stages
 from rambo_ray.rambo import run
-from rambo_ray.sample_store import SampleStore
-from rambo_ray.search_space import Space
-from rambo_ray.stages import Stages
-from rambo_ray.sweep_main import main
-from rambo_ray.trial import Ground
+from rambo_ray.sweep import search_space, trial
+from rambo_ray.sweep.search_space import Space
+from rambo_ray.utility_model.fitting import fit
+from rambo_ray.utility_samples.store import SampleStore
 
 from .problems import SMOKE, digits, smoke
 
@@ -61,10 +64,10 @@ def test_every_point_and_seed_is_there_and_best_yaml_runs(finished: Path) -> Non
         assert r["oracle_accuracy"] is None or np.isnan(r["oracle_accuracy"])
     means = [np.mean([r["objective"] for r in rows if r["point"] == p]) for p in range(4)]
     winner = next(r for r in rows if r["point"] == int(np.argmax(means)))
-    best = settings.load(finished / "best.yaml")
+    best = loading.load(finished / "best.yaml")
     assert best.utility_model.lambda_ot == winner["utility_model.lambda_ot"]
     assert best.acquisition.batch_size == winner["acquisition.batch_size"]
-    assert settings.differences(best, smoke()) in ([], ["utility_model.lambda_ot"], ["acquisition.batch_size"],
+    assert loading.differences(best, smoke()) in ([], ["utility_model.lambda_ot"], ["acquisition.batch_size"],
                                                    ["utility_model.lambda_ot", "acquisition.batch_size"])  # fmt: skip
     assert (finished / "report.html").is_file() and (finished / "heat_map.png").is_file()
     assert list(finished.glob("tune/*/*/events.out.tfevents*"))
@@ -85,35 +88,35 @@ def test_the_same_command_computes_nothing_and_a_wider_one_what_is_new(finished:
     assert sorted(p.name for p in (finished / "utility_samples").iterdir()) == samples
 
 
-def ground_of(session: Session, folder: Path, answers: Revealed | None) -> Ground:
+def prepared_of(session: Session, folder: Path, answers: Revealed | None) -> PreparedProblem:
     problem, _ = digits()
     store = SampleStore(folder / "utility_samples", "accuracy")
-    request = grounds.Request(smoke(), problem, answers)
-    return grounds.make(session, [request], store, Stages(stream=io.StringIO()))[0]
+    request = Request(plan.make(smoke(), problem), problem, answers)
+    return prepare.make(session, [request], store, Stages(stream=io.StringIO()))[0]
 
 
-def test_grounds_that_share_a_store_have_utilities_of_their_own(session: Session, tmp_path: Path) -> None:
+def test_problems_that_share_a_store_have_utilities_of_their_own(session: Session, tmp_path: Path) -> None:
     problem, _ = digits()
     store = SampleStore(tmp_path / "utility_samples", "accuracy")
     both = [smoke(f"utility_samples.utility={name}") for name in ("accuracy", "neg_val_loss")]
-    requests = [grounds.Request(config, problem, None) for config in both]
-    (alone,) = grounds.make(session, requests[1:], store, Stages(stream=io.StringIO()))
+    requests = [Request(plan.make(config, problem), problem, None) for config in both]
+    (alone,) = prepare.make(session, requests[1:], store, Stages(stream=io.StringIO()))
     trained = len(store.measurements)
-    accuracy, loss = grounds.make(session, requests, store, Stages(stream=io.StringIO()))
-    assert (accuracy.offline.utility >= 0).all() and (loss.offline.utility < 0).all()
-    assert np.array_equal(alone.offline.utility, loss.offline.utility)
+    accuracy, loss = prepare.make(session, requests, store, Stages(stream=io.StringIO()))
+    assert (accuracy.task.offline.utility >= 0).all() and (loss.task.offline.utility < 0).all()
+    assert np.array_equal(alone.task.offline.utility, loss.task.offline.utility)
     assert len(store.measurements) == trained, "what is trained does not depend on what is read off it"
 
 
 @pytest.mark.usefixtures("fits_here")
 def test_a_trial_selects_what_the_main_job_selects(session: Session, tmp_path: Path) -> None:
     problem, revealed = digits()
-    outcome = run(smoke(), problem, revealed, session, tmp_path, Stages(stream=io.StringIO()))
-    ground = ground_of(session, tmp_path, revealed)
-    fitted = fit(ground.fit_input(smoke()))
-    selection = trial.acquire(smoke(), ground, fitted.model())
+    outcome = run(plan.make(smoke(), problem), problem, revealed, session, tmp_path, Stages(stream=io.StringIO()))
+    prepared = prepared_of(session, tmp_path, revealed)
+    fitted = fit(prepared.fit_input(smoke()))
+    selection = prepared_problem.acquire(smoke(), prepared, fitted.model())
     assert np.array_equal(selection.pool_index, outcome.selection.pool_index)
-    score = trial.evaluate(smoke(), ground, [], lambda task, epoch: fit(task), oracle=True)
+    score = trial.evaluate(smoke(), prepared, [], lambda task, epoch: fit(task), oracle=True)
     assert outcome.after is not None
     assert score.oracle_accuracy == outcome.after.scores["validation"].accuracy
     assert score.oracle_test_accuracy == outcome.after.scores["test"].accuracy
@@ -121,10 +124,10 @@ def test_a_trial_selects_what_the_main_job_selects(session: Session, tmp_path: P
 
 
 def test_labels_of_the_pool_stay_out_without_oracle(finished: Path, session: Session, tmp_path: Path) -> None:
-    ground = ground_of(session, tmp_path, None)
-    assert ground.answers is None and len(ground.pool) == 0
+    prepared = prepared_of(session, tmp_path, None)
+    assert prepared.answers is None and len(prepared.pool) == 0
     with pytest.raises(ValueError, match="no labels to answer with"):
-        trial.acquire_and_retrain(smoke(), ground, fit(ground.fit_input(smoke())).model(), "cpu")
+        prepared_problem.acquire_and_retrain(smoke(), prepared, fit(prepared.fit_input(smoke())).model(), "cpu")
 
 
 def test_oracle_is_marked_everywhere(session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,9 +208,9 @@ def test_bad_input_is_one_line_and_writes_nothing(
 def test_seeds_of_a_point_are_told_apart() -> None:
     base = smoke()
     one, other = (search_space.configure(base, {}, seed) for seed in (0, 1))
-    assert grounds.ground_key(one) != grounds.ground_key(other) != grounds.ground_key(other, 0)
+    assert prepared_key(one) != prepared_key(other) != prepared_key(other, 0)
     wider = search_space.configure(base, {"acquisition.margin_pool": 50}, 0)
-    assert grounds.ground_key(wider) == grounds.ground_key(one)
+    assert prepared_key(wider) == prepared_key(one)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("none", "FIFO"), ("asha", "AsyncHyperBand"), ("median", "MedianStopping")])

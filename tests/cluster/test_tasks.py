@@ -9,13 +9,15 @@ import pytest
 import ray
 import torch
 
-from rambo_ray import acquisition, features, prediction, training
+from rambo_ray.acquisition import greedy
+from rambo_ray.classifier import prediction, training
 from rambo_ray.cluster import tasks
 from rambo_ray.cluster.session import Session
-from rambo_ray.config import UtilityModelConfig
+from rambo_ray.config.schema import UtilityModelConfig
 from rambo_ray.errors import RunError
-from rambo_ray.rambo import plan
-from rambo_ray.utility_model import Architecture, initialise
+from rambo_ray.pipeline import plan
+from rambo_ray.utility_model import features
+from rambo_ray.utility_model.network import Architecture, initialise
 
 from .problems import arrays, digits, smoke
 
@@ -26,27 +28,25 @@ def test_margins_and_encodings_are_those_of_one_process(
 ) -> None:
     monkeypatch.setattr(tasks, "POOL_CHUNK", 128)
     problem, _ = digits()
-    recipe = plan(smoke(), problem, "cpu").protocol.recipe
+    settings = plan.make(smoke(), problem).training
     labeled, validation = arrays(problem)
     narrowed = replace(session, num_workers=num_workers)
-    ref = tasks.train_classifier(narrowed, ray.put(labeled), recipe, 5, {"validation": ray.put(validation)})
+    ref = tasks.train_classifier(narrowed, ray.put(labeled), settings, 5, {"validation": ray.put(validation)})
     trained = tasks.fetch(ref, "f")
-    alone = training.train(labeled.pixels, labeled.labels, recipe, 5)
+    alone = training.train(labeled.pixels, labeled.labels, settings, 5)
     assert trained.epochs == alone.epochs
     assert trained.scores["validation"] == prediction.evaluate(
-        alone.model, validation.pixels, validation.labels, recipe
+        alone.model, validation.pixels, validation.labels, settings
     )
     pool = problem.pool.pixels
     counted: list[int] = []
-    margins = tasks.pool_margins(
-        narrowed, ray.put(pool), len(pool), ray.put(trained.arrays), recipe, counted.append
-    )
-    logits, embeddings = prediction.predict(alone.model, pool, recipe)
+    margins = tasks.pool_margins(narrowed, ray.put(pool), len(pool), ray.put(trained.arrays), settings, counted.append)
+    logits, embeddings = prediction.predict(alone.model, pool, settings)
     assert np.array_equal(margins, prediction.margins(logits))
     assert sum(counted) == len(pool)
 
     some = np.array([7, 3, 200, 11])
-    encoder = features.Encoder("classifier", recipe, UtilityModelConfig())
+    encoder = features.Encoder("classifier", settings, UtilityModelConfig())
     encoded = tasks.encodings(narrowed, ray.put(pool), some, ray.put(encoder), ray.put(trained.arrays))
     assert np.array_equal(encoded, embeddings[some])
 
@@ -59,15 +59,15 @@ def test_scores_are_those_of_the_pure_function_and_leave_u_hat_alone(session: Se
     current = rng.normal(size=64)
     found = tasks.scorer(session, model, encoded)(current, 10, batches)
     assert next(model.parameters()).dtype == torch.float32
-    alone = acquisition.score_batches(model.double(), encoded, current, 10, batches)
+    alone = greedy.score_batches(model.double(), encoded, current, 10, batches)
     np.testing.assert_allclose(found, alone, rtol=1e-12)
     assert len(np.unique(found)) == len(batches)
 
 
 def test_a_failed_task_says_what_failed(session: Session) -> None:
     problem, _ = digits()
-    recipe = plan(smoke(), problem, "cpu").protocol.recipe
+    settings = plan.make(smoke(), problem).training
     labeled, _ = arrays(problem)
     wrong = replace(labeled, labels=labeled.labels + 100)
     with pytest.raises(RunError, match=r"^the base classifier: ValueError: labels"):
-        tasks.fetch(tasks.train_classifier(session, ray.put(wrong), recipe, 0, {}), "the base classifier")
+        tasks.fetch(tasks.train_classifier(session, ray.put(wrong), settings, 0, {}), "the base classifier")

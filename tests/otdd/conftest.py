@@ -5,18 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for reference_otdd
-
 
 @pytest.fixture(scope="session")
 def golden():
-    path = Path(__file__).parents[1] / "data" / "otdd_golden.json"
+    path = Path(__file__).parent / "data" / "otdd_golden.json"
     return json.loads(path.read_text())
 
 
@@ -43,9 +40,7 @@ def fashion():
     from PIL import Image
 
     features, labels = np.zeros((60000, 784), np.uint8), np.zeros(60000, np.int64)
-    wanted = _rows_of(
-        json.loads((Path(__file__).parents[1] / "data" / "otdd_golden.json").read_text())["fashion"]
-    )
+    wanted = _rows_of(json.loads((Path(__file__).parent / "data" / "otdd_golden.json").read_text())["fashion"])
     for file in files:
         table = pq.read_table(file, columns=["image", "label"])
         for image, label in zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference_otdd
 
 from rambo_ray import otdd
 from rambo_ray.errors import UserError
+
+from . import reference_otdd
 
 INNER = {"gaussian": "gaussian_approx", "exact": "exact"}
 EXACTLY = dict(rel=1e-8, abs=1e-10)
@@ -93,9 +94,7 @@ def test_emd_solver(groups, name, method):
     assert len(entries) == 8
     for entry in entries:
         value = group.transport(method=method, solver="emd").distance(group.position(entry))
-        assert value == pytest.approx(entry["independent"][INNER[method]]["outer_emd"], **EXACTLY), entry[
-            "id"
-        ]
+        assert value == pytest.approx(entry["independent"][INNER[method]]["outer_emd"], **EXACTLY), entry["id"]
 
 
 @pytest.mark.parametrize("method", INNER)
@@ -117,9 +116,7 @@ def test_converged_solver(groups, method, debiased):
 def test_converged_solver_lies_above_an_early_stop(groups):
     """The dual value only rises on the way to the fixed point, and stays below the primal's bound."""
     group = groups("fashion")
-    (entry,) = [
-        e for e in group.golden["subsets"] if "note" in e.get("independent", {}).get("gaussian_approx", {})
-    ]
+    (entry,) = [e for e in group.golden["subsets"] if "note" in e.get("independent", {}).get("gaussian_approx", {})]
     expected = entry["independent"]["gaussian_approx"]
     value = group.transport(debiased=False).distance(group.position(entry))
     assert expected["OT_eps_converged"] < value < expected["outer_emd"] + 0.1 * np.log(50 * 1000)
@@ -157,9 +154,7 @@ def test_edge_cases(groups, name):
             offered = result["inner"] in INNER.values() and not {"diagonal_cov", "sqrt_method"} & set(result)
             if result["precision"] != "double" or not offered or not expected:
                 continue
-            terms = {
-                key: result[key] for key in ("debiased", "entreg", "lambda_x", "lambda_y") if key in result
-            }
+            terms = {key: result[key] for key in ("debiased", "entreg", "lambda_x", "lambda_y") if key in result}
             terms["method"] = "exact" if result["inner"] == "exact" else "gaussian"
             terms["inner_entreg"] = result.get("inner_ot_entreg", 0.1)
             terms["inner_debiased"] = result.get("inner_ot_debiased", False)

@@ -8,7 +8,6 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-import reference_otdd as oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
@@ -16,6 +15,8 @@ from scipy.linalg import sqrtm
 from rambo_ray import otdd
 from rambo_ray.errors import RunError, UserError
 from rambo_ray.otdd import newton, sinkhorn
+
+from . import reference_otdd as oracle
 
 
 def problem(seed, sizes=(5, 3, 8), val_sizes=(6, 9), dimension=4, spread=1.0):
@@ -141,9 +142,7 @@ def test_shapes_agree_with_the_oracle(solver, method, shape):
 @pytest.mark.parametrize("solver", ["reference", "converged"])
 def test_singletons_kept_on_request(solver, method):
     data = problem(12, sizes=(1, 4, 1), val_sizes=(1, 6))
-    expected = oracle.distance(
-        *data, oracle.Plan(method=method, solver=solver, entreg=2.0), min_class_count=1
-    )
+    expected = oracle.distance(*data, oracle.Plan(method=method, solver=solver, entreg=2.0), min_class_count=1)
     value = one(*data, method=method, solver=solver, entreg=2.0, min_class_count=1)
     assert value == pytest.approx(expected, rel=1e-8)
     cleaned = oracle.distance(*data, oracle.Plan(method=method, solver=solver, entreg=2.0), min_class_count=2)
@@ -216,15 +215,11 @@ def test_without_cache_and_in_other_types():
     x, x_labels, y, y_labels = problem(24, sizes=(300, 300))
     subset = np.arange(0, 600, 13)
     value = otdd.distances(x, x_labels, [subset], y, y_labels)[0]
-    assert otdd.distances(x, x_labels, [subset], y, y_labels, cache_bytes=0)[0] == pytest.approx(
-        value, rel=1e-12
-    )
+    assert otdd.distances(x, x_labels, [subset], y, y_labels, cache_bytes=0)[0] == pytest.approx(value, rel=1e-12)
     single = otdd.distances(x.astype(np.float32), x_labels, [list(subset)], y.astype(np.float32), y_labels)[0]
     assert single == pytest.approx(value, rel=1e-5)
     pixels, val_pixels = (np.clip(z * 20 + 128, 0, 255).astype(np.uint8) for z in (x, y))
-    bytes_value = otdd.distances(
-        pixels, x_labels, [subset], val_pixels, y_labels, solver="reference", entreg=50
-    )
+    bytes_value = otdd.distances(pixels, x_labels, [subset], val_pixels, y_labels, solver="reference", entreg=50)
     as_floats = (pixels.astype(float), x_labels, [subset], val_pixels.astype(float), y_labels)
     assert bytes_value == pytest.approx(otdd.distances(*as_floats, solver="reference", entreg=50), rel=1e-12)
 
@@ -244,9 +239,7 @@ def test_converged_divergence_is_symmetric_and_bounded(seed, sizes, val_sizes, s
     x, x_labels, y, y_labels = problem(seed, sizes, val_sizes, spread=spread)
     value = one(x, x_labels, y, y_labels, entreg=entreg, lambda_y=0.0)
     assert value >= -1e-9
-    assert one(y, y_labels, x, x_labels, entreg=entreg, lambda_y=0.0) == pytest.approx(
-        value, rel=1e-7, abs=1e-9
-    )
+    assert one(y, y_labels, x, x_labels, entreg=entreg, lambda_y=0.0) == pytest.approx(value, rel=1e-7, abs=1e-9)
     entropic = one(x, x_labels, y, y_labels, entreg=entreg, debiased=False)
     emd = one(x, x_labels, y, y_labels, solver="emd")
     assert emd - 1e-9 <= entropic <= emd + entreg * np.log(len(x) * len(y))
@@ -346,8 +339,7 @@ def test_wrong_arguments(changes, message):
 def test_import_is_light():
     """Neither Ray nor torch nor POT until a solver needs it."""
     code = (
-        "import sys, rambo_ray.otdd; found = {'ray', 'torch', 'ot'} & set(sys.modules); "
-        "sys.exit(', '.join(found) or 0)"
+        "import sys, rambo_ray.otdd; found = {'ray', 'torch', 'ot'} & set(sys.modules); sys.exit(', '.join(found) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

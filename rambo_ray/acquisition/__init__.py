@@ -1,0 +1,1 @@
+"""Which B images of the pool are acquired: RAMBO's greedy choice, its controls, and other strategies."""

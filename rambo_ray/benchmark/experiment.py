@@ -1,0 +1,262 @@
+"""An experiment: which methods compete on which data, with which budgets and seeds.
+
+An experiment file is YAML (`jobs/experiments/` has the paper's):
+
+    title: Accuracy against the budget
+    panels:                              # a panel is a plot of its own: one dataset, one setting
+      - config: fashion_mnist.yaml       # of jobs/configs, or a path relative to this file
+        set: {utility_samples.num_pairs: 60}
+        name: FashionMNIST               # default: data.name
+        split: redrawn                   # redrawn: each seed its own S_0, S_val, U_0; fixed: that of seed 0
+        paper: {500: {rambo: [83.1, 0.1]}}   # the paper's accuracies in percent, by budget and method
+        paper_minutes: {utility samples: 50}
+    methods: [random, margin, rambo, {name: no OT, method: rambo, set: {utility_model.lambda_ot: 0.0}}]
+    budgets: [500, 1000]
+    seeds: 5                             # 0 to 4; or a list
+    control: margin_m_random             # what differences are taken to, beside `random`
+    along: {key: data.num_labeled, label: k}   # panels that differ in this key are also drawn along it
+
+A run is one panel, method, budget and seed: one selection, one training of f, its accuracies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from rambo_ray.acquisition.baselines import NESTED, STRATEGIES
+from rambo_ray.config import loading
+from rambo_ray.config.schema import AcquisitionConfig, Config, Count, Section
+from rambo_ray.errors import UserError, nearest
+
+Split = Literal["redrawn", "fixed"]
+
+# Methods that fit u_hat, and those that take RAMBO's margin filter but not its choice.
+U_HAT = ("rambo", "rambo_shuffled")
+CONTROLS = ("margin_m_random", "margin_m_balanced")
+ORACLE = "oracle"
+METHODS = (*STRATEGIES, *CONTROLS, *U_HAT, ORACLE)
+
+
+class MethodEntry(Section):
+    """A method under a name of its own, with settings of its own."""
+
+    name: str
+    method: str
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class PanelEntry(Section):
+    """One dataset in one setting."""
+
+    config: str
+    set: dict[str, Any] = Field(default_factory=dict)
+    name: str | None = None
+    split: Split = "redrawn"
+    paper: dict[int, dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]] = Field(default_factory=dict)
+    paper_minutes: dict[str, float] = Field(default_factory=dict)
+
+
+class Along(Section):
+    """The key that panels differ in, and what the plot calls it."""
+
+    key: str
+    label: str
+
+
+class ExperimentFile(Section):
+    """A whole experiment file."""
+
+    title: str
+    note: str = ""
+    panels: Annotated[list[PanelEntry], Field(min_length=1)]
+    methods: Annotated[list[str | MethodEntry], Field(min_length=1)]
+    budgets: Annotated[list[Count], Field(min_length=1)]
+    seeds: Count | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 10
+    control: str = "margin_m_random"
+    along: Along | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A competitor: its name in tables, what it is (one of METHODS), keys of the configuration it sets."""
+
+    name: str
+    kind: str
+    values: Mapping[str, Any]
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits u_hat, and so needs utility samples."""
+        return self.kind in U_HAT
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One dataset in one setting. paper: the paper's [mean, standard error] in percent, by budget and method."""
+
+    name: str
+    config: Config
+    split: Split
+    paper: Mapping[int, Mapping[str, tuple[float, float]]]
+    paper_minutes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked experiment."""
+
+    name: str
+    title: str
+    note: str
+    panels: tuple[Panel, ...]
+    methods: tuple[Method, ...]
+    budgets: tuple[int, ...]
+    seeds: tuple[int, ...]
+    control: str
+    along: Along | None
+
+    def config(self, panel: Panel, method: Method, budget: int, seed: int) -> Config:
+        """The configuration of a run."""
+        values = {**method.values, "seed": seed, "acquisition.budget": budget}
+        if panel.split == "fixed":
+            values["data.split_seed"] = 0
+        return loading.with_values(panel.config, values)
+
+
+def load(
+    path: Path,
+    configs: Path,
+    overrides: Sequence[str] = (),
+    num_seeds: int | None = None,
+    only_budgets: Sequence[int] | None = None,
+) -> Experiment:
+    """The experiment in the file `path`; raises UserError, one line, for the first thing that is wrong.
+
+    configs: the folder where a panel's configuration is looked for, before the experiment's own.
+    overrides change every panel's configuration; num_seeds takes only the first so many seeds, only_budgets
+    some of the budgets.
+    """
+    where = f"--experiment {path.stem}"
+    try:
+        content = ExperimentFile.model_validate(loading.read_yaml(path, "--experiment"))
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(error)}") from error
+    try:
+        return _checked(path, content, configs, overrides, num_seeds, only_budgets)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _checked(
+    path: Path,
+    content: ExperimentFile,
+    configs: Path,
+    overrides: Sequence[str],
+    num_seeds: int | None,
+    only_budgets: Sequence[int] | None,
+) -> Experiment:
+    methods = tuple(_method(entry) for entry in content.methods)
+    _once("methods", [method.name for method in methods])
+    names = [method.name for method in methods]
+    if content.control not in names:
+        hint = nearest(content.control, names)
+        raise UserError(f"control={content.control}: must be one of this experiment's methods; {hint}")
+    panels = tuple(_panel(entry, path.parent, configs, overrides) for entry in content.panels)
+    _once("panels", [panel.name for panel in panels])
+    budgets = tuple(sorted(content.budgets))
+    _once("budgets", budgets)
+    for budget in only_budgets or ():
+        if budget not in budgets:
+            raise UserError(f"--budgets {budget}: must be of {', '.join(map(str, budgets))}, the budgets that it has")
+    seeds = tuple(content.seeds) if isinstance(content.seeds, list) else tuple(range(content.seeds))
+    _once("seeds", seeds)
+    if num_seeds is not None and not 1 <= num_seeds <= len(seeds):
+        raise UserError(f"--seeds {num_seeds}: must be 1 to {len(seeds)}, the seeds that it has; give one of these")
+    made = Experiment(
+        name=path.stem,
+        title=content.title,
+        note=content.note,
+        panels=panels,
+        methods=methods,
+        budgets=budgets if only_budgets is None else tuple(sorted(set(only_budgets))),
+        seeds=seeds[:num_seeds],
+        control=content.control,
+        along=content.along,
+    )
+    if content.along is not None and (key := content.along.key) not in loading.dotted_keys():
+        raise UserError(f"along.key={key}: unknown key; {nearest(key, loading.dotted_keys())}")
+    for panel in panels:
+        for budget, known in panel.paper.items():
+            for name in known:
+                if name not in names or budget not in budgets:
+                    raise UserError(f"panels: {panel.name}: paper: {budget}: {name}: no such budget and method here")
+        for method in methods:
+            for budget in budgets:
+                made.config(panel, method, budget, seeds[0])  # raises UserError for what cannot be
+    return made
+
+
+def _method(entry: str | MethodEntry) -> Method:
+    name, kind, values = (entry, entry, {}) if isinstance(entry, str) else (entry.name, entry.method, entry.set)
+    if kind not in METHODS:
+        raise UserError(f"methods: {kind}: no such method; {nearest(kind, METHODS)}")
+    for key in values:
+        if key not in loading.dotted_keys():
+            raise UserError(f"methods: {name}: {key}: unknown key; {nearest(key, loading.dotted_keys())}")
+        if not key.startswith(("utility_model.", "acquisition.")) or key == "acquisition.budget":
+            raise UserError(
+                f"methods: {name}: {key}: a method may set keys of utility_model and acquisition, the budget aside; "
+                "set what concerns all methods in the panel"
+            )
+    return Method(name, kind, values)
+
+
+def _panel(entry: PanelEntry, beside: Path, configs: Path, overrides: Sequence[str]) -> Panel:
+    found = next((p for p in (configs / entry.config, beside / entry.config) if p.is_file()), None)
+    if found is None:
+        where = " or ".join(str(folder) for folder in dict.fromkeys((configs, beside)))
+        raise UserError(f"panels: config={entry.config}: no such file in {where}; give the path of a YAML file")
+    config = loading.with_values(loading.load(found), entry.set)
+    config = loading.parse(loading.apply_overrides(config.model_dump(), overrides))
+    if config.data.name == "own":
+        raise UserError(f"panels: config={entry.config}: data.name=own: has no labels of the pool; give a benchmark")
+    paper = {
+        budget: {name: (pair[0], pair[1]) for name, pair in known.items()} for budget, known in entry.paper.items()
+    }
+    return Panel(entry.name or config.data.name, config, entry.split, paper, entry.paper_minutes)
+
+
+def _once(what: str, values: Sequence[Any]) -> None:
+    double = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if double is not None:
+        raise UserError(f"{what}: {double}: occurs twice; keep one, or give it another name")
+
+
+def is_nested(kind: str, ask: AcquisitionConfig, budgets: Sequence[int]) -> bool:
+    """Whether what a method picks for the largest of `budgets`, in order, begins with what it picks for the others.
+
+    True of RAMBO and of all that acquires in its steps as long as no budget cuts a batch short.
+    """
+    if kind in STRATEGIES:
+        return kind in NESTED
+    if kind == "margin_m_balanced":
+        return budgets[-1] <= ask.margin_pool
+    return all(budget % ask.batch_size == 0 for budget in budgets[:-1])
+
+
+def _explain(error: ValidationError) -> str:
+    detail = error.errors(include_url=False)[0]
+    place = [str(part) for part in detail["loc"] if part not in ("str", "int", "MethodEntry")]
+    where = ": ".join(part for part in place if not part.startswith("list["))
+    if detail["type"] == "extra_forbidden":
+        owner: Any = ExperimentFile
+        if len(place) > 1:
+            owner = {"panels": PanelEntry, "methods": MethodEntry, "along": Along}.get(place[0], ExperimentFile)
+        return f"{where}: unknown key; {nearest(place[-1], owner.model_fields)}"
+    value = detail["input"] if not isinstance(detail["input"], dict | list) else "..."
+    return " ".join(f"{where}={value}: {detail['msg'].removeprefix('Input ')}".split())

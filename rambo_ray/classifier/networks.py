@@ -1,0 +1,257 @@
+"""f, the classifier that is retrained on every subset: two networks, and room for your own.
+
+Every classifier answers with its logits and, for the u_hat features and for the report, with the
+embedding that its last layer sees. Weights start from PyTorch's default initialisation, which is
+what the paper's baselines toolkit does (Section 4).
+
+Letters: n images, C channels, H x W pixels, K classes, E embedding units.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rambo_ray.errors import UserError, nearest
+
+Shape = tuple[int, int, int]
+
+
+class Classifier(nn.Module):
+    """A network whose logits are a function of an embedding.
+
+    `outputs(x)` gives both at once; `embed(x)` and `forward(x)` give one of them. x is float32
+    [n, C, H, W], already normalised. `memory_format` is the layout of x that the network computes
+    in fastest; networks of unknown inside get the plain one, because a `view` in them may need it.
+    """
+
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [n, K] and embeddings [n, E] of x [n, C, H, W]."""
+        raise NotImplementedError
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Embeddings [n, E] of x [n, C, H, W]."""
+        return self.outputs(x)[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [n, K] of x [n, C, H, W]."""
+        return self.outputs(x)[0]
+
+
+class MnistNet(Classifier):
+    """The small convolutional network of the MNIST and FashionMNIST experiments (Section 4).
+
+    conv 3x3 to 32, ReLU, conv 3x3 to 64, ReLU, max-pool 2, Dropout2d 0.25, FC to 128, ReLU,
+    dropout 0.5, FC to K. The embedding is the 128 units after the hidden ReLU, before dropout.
+    """
+
+    memory_format = torch.channels_last
+    smallest_side = 6
+    dropout = (0.25, 0.5)  # of channels after the pool, of units after fc1
+
+    def __init__(self, image_shape: Shape, num_classes: int) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        if min(height, width) < self.smallest_side:
+            raise UserError(
+                f"classifier.name=mnist_net: images of {height}x{width} pixels are too small, it needs "
+                f"{self.smallest_side}x{self.smallest_side}; set data.image_size={self.smallest_side} or more"
+            )
+        self.image_shape = image_shape
+        self.pooled = ((height - 4) // 2, (width - 4) // 2)  # rows and columns of what fc1 reads
+        self.conv1 = nn.Conv2d(channels, 32, 3)
+        self.conv2 = nn.Conv2d(32, 64, 3)
+        self.fc1 = nn.Linear(64 * self.pooled[0] * self.pooled[1], 128)
+        self.fc2 = nn.Linear(128, num_classes)
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.relu(self.conv1(x), inplace=True)
+        # ReLU is monotone, so it commutes with the maximum; after the pool it has a quarter to do.
+        x = F.relu(F.max_pool2d(self.conv2(x), 2), inplace=True)
+        x = F.dropout2d(x, self.dropout[0], self.training)
+        embedding = F.relu(self.fc1(x.flatten(1)))
+        return self.fc2(F.dropout(embedding, self.dropout[1], self.training)), embedding
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation, and a shortcut around them."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
+
+
+class ResNet18(Classifier):
+    """ResNet-18 for images of about 32 pixels (Section 4, CIFAR10 and SVHN): 3x3 stem, no max-pool.
+
+    The embedding is the 512 features after global average pooling.
+    """
+
+    memory_format = torch.channels_last
+
+    def __init__(self, image_shape: Shape, num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(64)
+        widths = (64, 128, 256, 512)
+        blocks: list[nn.Module] = []
+        for channels_in, channels in zip((64, *widths), widths, strict=False):
+            blocks += [BasicBlock(channels_in, channels, 1 if channels == 64 else 2)]
+            blocks += [BasicBlock(channels, channels, 1)]
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(512, num_classes)
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.blocks(F.relu(self.norm1(self.conv1(x)), inplace=True))
+        embedding = x.mean((2, 3))
+        return self.fc(embedding), embedding
+
+
+class CustomClassifier(Classifier):
+    """A user's module; without an `embed` of its own, the embedding is what its last Linear reads."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.last: str | None = None
+
+    def find_last(self, x: Tensor) -> None:
+        """Note which nn.Linear runs last in a forward of x; leaves None where there is none."""
+        handles = []
+
+        def note(name: str) -> Callable[..., None]:
+            def hook(*_: object) -> None:
+                self.last = name
+
+            return hook
+
+        for name, module in self.net.named_modules():
+            if isinstance(module, nn.Linear):
+                handles.append(module.register_forward_hook(note(name)))
+        try:
+            self.net(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.last is None:
+            return self.net(x), self.net.embed(x)  # type: ignore[operator]
+        seen: list[Tensor] = []
+        layer = self.net.get_submodule(self.last)
+        handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.net(x)
+        finally:
+            handle.remove()
+        return logits, seen[-1].flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+NETWORKS: dict[str, type[Classifier]] = {"mnist_net": MnistNet, "resnet18": ResNet18}
+
+
+def build(name: str, image_shape: Shape, num_classes: int) -> Classifier:
+    """A freshly initialised classifier for images [C, H, W] and K classes.
+
+    `name` is a key of NETWORKS or "package.module:factory", a callable (image_shape, num_classes)
+    that returns an nn.Module from float32 [n, C, H, W] to logits [n, K]; such a module may have an
+    `embed` of its own. Draws from torch's global generator. Raises UserError, in one line, for a
+    name that is unknown or cannot be imported or called, for images too small for MnistNet, and
+    for a module whose answer has the wrong shape.
+    """
+    if name in NETWORKS:
+        # Classifier itself takes no arguments; its subclasses in NETWORKS all take these two.
+        network: Callable[[Shape, int], Classifier] = NETWORKS[name]  # type: ignore[assignment]
+        return network(image_shape, num_classes)
+    factory = load_factory(name)
+    try:
+        net = factory(image_shape, num_classes)
+    except Exception as error:
+        raise UserError(
+            f"classifier.name={name}: called as factory({image_shape}, {num_classes}) it raised "
+            f"{_in_one_line(error)}; it must take (image_shape, num_classes)"
+        ) from error
+    if not isinstance(net, nn.Module):
+        raise UserError(f"classifier.name={name}: it returned a {type(net).__name__}; it must return a torch.nn.Module")
+    return _checked(name, net, image_shape, num_classes)
+
+
+def load_factory(name: str) -> Callable[..., Any]:
+    """The callable that "package.module:factory" names; raises UserError where there is none."""
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UserError(
+            f"classifier.name={name}: no such classifier; {nearest(name, NETWORKS)} "
+            "or give package.module:factory of your own"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise UserError(
+            f"classifier.name={name}: importing {module_name} raised {_in_one_line(error)}; "
+            "it must be importable on every node (PYTHONPATH or the job's working_dir)"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        callables = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        wrong = "has no" if factory is None else "holds something not callable as"
+        known = nearest(attribute, callables) if callables else "it has no callable at all"
+        raise UserError(f"classifier.name={name}: {module_name} {wrong} {attribute}; {known}")
+    return factory
+
+
+def _checked(name: str, net: nn.Module, image_shape: Shape, num_classes: int) -> CustomClassifier:
+    """The user's module wrapped, after one forward of two black images has shown its shapes."""
+    own = CustomClassifier(net).eval()
+    x = torch.zeros(2, *image_shape)
+    try:
+        with torch.no_grad():
+            if not callable(getattr(net, "embed", None)):
+                own.find_last(x)
+                if own.last is None:
+                    raise UserError(
+                        f"classifier.name={name}: it has no nn.Linear to read an embedding from; "
+                        "give it a method embed(x) that returns [n, E]"
+                    )
+            logits, embedding = own.outputs(x)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"classifier.name={name}: on zeros of shape {tuple(x.shape)} it raised {_in_one_line(error)}; "
+            "it must take float32 [n, C, H, W]"
+        ) from error
+    for what, value, shape in (("logits", logits, [2, num_classes]), ("embed", embedding, [2, "E"])):
+        if not isinstance(value, Tensor):
+            raise UserError(f"classifier.name={name}: its {what} is a {type(value).__name__}, not a tensor")
+        if value.ndim != 2 or value.shape[0] != 2 or (what == "logits" and value.shape[1] != num_classes):
+            got, want = list(value.shape), ", ".join(map(str, shape))
+            raise UserError(f"classifier.name={name}: its {what} for 2 images has shape {got}; it must be [{want}]")
+    return own.train()  # type: ignore[return-value]
+
+
+def _in_one_line(error: BaseException) -> str:
+    """An exception's type and the beginning of its message, without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,0 +1,113 @@
+"""What a trained f says about images: logits, embeddings, scores and margins (Section 4, Eq. 1).
+
+Images are predicted in chunks of CHUNK, the last one filled up, so that every matrix product has
+the same shape and an image's bits do not depend on its company.
+
+Letters: n images of a chunk, N of a set, C channels, H x W pixels, K classes, E embedding units.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rambo_ray.classifier import mnist_steps, training
+from rambo_ray.classifier.networks import Classifier
+from rambo_ray.classifier.training import Device, TrainingSettings
+from rambo_ray.errors import RunError
+
+# Images per forward pass outside training: large enough for the matrix products, small enough
+# that an activation stays in the cache.
+CHUNK = 50
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a classifier does on labelled images: fractions in [0, 1], and the loss in nats.
+
+    soft_accuracy is the mean probability of the true class, val_loss the mean cross-entropy.
+    """
+
+    accuracy: float
+    soft_accuracy: float
+    val_loss: float
+
+
+def predict(
+    model: Classifier, images: np.ndarray | Tensor, settings: TrainingSettings, device: Device = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 [N, K] and embeddings float32 [N, E] of a trained classifier.
+
+    images are pixels uint8 [N, H, W, C], normalised chunk by chunk so that a large pool never is
+    in memory as floats, or what `prepare` made of them. `model` is in eval mode and on `device`.
+    Same bits for an image wherever in whatever split of the pool it is, for one machine type and
+    number of threads.
+    """
+    device = torch.device(device)
+    parts: list[tuple[Tensor, Tensor]] = []
+    outputs, autocast = model.outputs, training.autocast(device, settings)
+    if mnist_steps.applies(model, settings.precision, device):
+        outputs, autocast = mnist_steps.Outputs(model, CHUNK, settings.precision), nullcontext()
+    with torch.inference_mode(), training.cuda_kernels(device, settings), autocast:
+        # At least one chunk: the arrays of no images need K and E columns too.
+        for first in range(0, max(len(images), 1), CHUNK):
+            part = images[first : first + CHUNK]
+            x = part.to(device) if isinstance(part, Tensor) else training.prepare(part, settings, device)
+            held = len(x)
+            if held < CHUNK:
+                filled = torch.zeros((CHUNK, *settings.image_shape), device=device)
+                x = torch.cat([x, filled[held:]]).contiguous(memory_format=training.memory_format(settings))
+            logits, embeddings = outputs(x)
+            parts.append((logits[:held].float().cpu(), embeddings[:held].float().cpu()))
+    all_logits, all_embeddings = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return all_logits, all_embeddings
+
+
+def evaluate(model: Classifier, images: np.ndarray | Tensor, labels: np.ndarray, settings: TrainingSettings) -> Scores:
+    """Accuracy, soft accuracy and loss on labelled images, S_val or test; labels are int64 [N].
+
+    This is u(subset) when the images are S_val (Eq. 1, read as an accuracy). Raises ValueError
+    for no images, RunError for a classifier whose logits are not finite.
+    """
+    device = next(model.parameters()).device
+    logits, _ = predict(model, images, settings, device)
+    return scores(logits, labels)
+
+
+def scores(logits: np.ndarray, labels: np.ndarray) -> Scores:
+    """What logits [N, K] say about labels int64 [N]; raises as `evaluate`."""
+    if len(labels) == 0 or len(labels) != len(logits):
+        raise ValueError(f"labels: {len(labels)} for {len(logits)} images; one each is needed, at least one")
+    z = _finite(logits)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    true = log_p[np.arange(len(labels)), labels]
+    return Scores(
+        accuracy=float((logits.argmax(axis=1) == labels).mean()),
+        soft_accuracy=float(np.exp(true).mean()),
+        val_loss=float(-true.mean()),
+    )
+
+
+def margins(logits: np.ndarray) -> np.ndarray:
+    """p_(1) - p_(2) of the softmax, float32 [N] in [0, 1], of logits [N, K] (Fig. 2, line 16).
+
+    Raises ValueError for fewer than two classes, RunError for logits that are not finite.
+    """
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"logits: shape {logits.shape}; a margin needs [N, K] with at least two classes")
+    p = np.exp(_finite(logits))
+    p /= p.sum(axis=1, keepdims=True)
+    p.partition(p.shape[1] - 2, axis=1)
+    return (p[:, -1] - p[:, -2]).astype(np.float32)
+
+
+def _finite(logits: np.ndarray) -> np.ndarray:
+    """Logits in float64, shifted so that each row's largest is 0; RunError if one is not finite."""
+    if not np.isfinite(logits).all():
+        raise RunError("logits that are not finite: f's training diverged; lower classifier.learning_rate")
+    z = logits.astype(np.float64)
+    return z - z.max(axis=1, keepdims=True)

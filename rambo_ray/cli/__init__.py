@@ -1,0 +1,1 @@
+"""The command line: each job from its arguments to its files and its exit code."""

@@ -1,0 +1,81 @@
+"""The job behind `jobs/collect.py`: the utility samples of a run and nothing else.
+
+On a cluster they are nearly all of the work. What is collected here is what `jobs/run.py` with the
+same configuration and `--output` would train first, so that it goes on from there; a sweep or a
+benchmark reads it by `--samples DIR/utility_samples`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from rambo_ray.cli.entry import Parser, exit_code
+from rambo_ray.cluster.run import ClusterRun
+from rambo_ray.cluster.session import connect
+from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
+from rambo_ray.data import datasets
+from rambo_ray.pipeline import plan
+from rambo_ray.pipeline.outputs import Output
+from rambo_ray.pipeline.plan import Measured
+from rambo_ray.progress import Stages, duration
+from rambo_ray.utility_samples.store import SampleStore
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `jobs/collect.py`."""
+    made = Parser(
+        prog="collect.py",
+        description="Collect a run's utility samples: retrain the classifier on subsets of the labelled images.",
+        epilog="jobs/run.py with the same configuration and --output goes on from what is collected.",
+    )
+    made.add_argument("--config", metavar="FILE", help="YAML configuration, such as jobs/configs/digits.yaml")
+    made.add_argument("--output", metavar="DIR", required=True, help="output directory of the run")
+    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the configuration")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Collect; returns the exit code, see `rambo_ray.main.exit_code`."""
+
+    def job() -> int:
+        parsed = parser().parse_intermixed_args(arguments)
+        execute(loading.load(parsed.config, parsed.overrides), parsed.output)
+        return 0
+
+    return exit_code("collect.py", job)
+
+
+def execute(config: Config, folder: str) -> Measured:
+    """Measure all utility samples that a run of `config` in `folder` needs and lacks.
+
+    Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
+    """
+    began = time.monotonic()
+    problem, _ = datasets.load(config.data, config.seed)
+    stages = Stages(every_s=config.output.progress_seconds)
+    todo = plan.make(config, problem)
+    stages.say(
+        f"Utility samples of {config.data.name}: {len(todo.offline) // 2} pairs, {len(todo.nested_sets)} nested sets "
+        f"and {len(todo.held_out)} held-out subsets of {len(problem.labeled)} labelled images"
+    )
+    output = Output.claim(folder, config)
+    with connect(config.cluster) as session:
+        stages.say(f"Ray: {session.describe()}")
+        store = SampleStore(output.folder / "utility_samples", config.utility_samples.utility)
+        stages.begin("utility samples")
+        measured, usage = ClusterRun(session, todo.on(session.device), problem, None).measure(store, stages.progress)
+        stages.end()
+    utilities = np.array([s.utility for s in measured.retrained])
+    stages.say(
+        f"\n{len(utilities)} utility samples, {usage.retrained} of them trained now, in "
+        f"{duration(time.monotonic() - began)}; utility {utilities.min():.3f} to {utilities.max():.3f}"
+    )
+    if usage.retrained:
+        stages.say(f"actors were training {usage.busy_fraction:.0%} of their time")
+    stages.say(f"files in {output.folder / 'utility_samples'}; go on with jobs/run.py --output {output.folder}")
+    return measured

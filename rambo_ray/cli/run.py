@@ -1,0 +1,238 @@
+"""The main job behind `jobs/run.py`: from the command line to the files of a run."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rambo_ray.classifier.training import TrainingSettings, choose_kernels
+from rambo_ray.cli.entry import Parser, exit_code
+from rambo_ray.cluster import probe
+from rambo_ray.cluster.session import Session, connect
+from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
+from rambo_ray.data import datasets
+from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
+from rambo_ray.errors import UserError
+from rambo_ray.pipeline import forecast, plan
+from rambo_ray.pipeline.outputs import Output, manifest
+from rambo_ray.pipeline.plan import Plan
+from rambo_ray.progress import Stages, duration
+from rambo_ray.rambo import Outcome, run
+from rambo_ray.report.page import ReportContent, ranking_reading, render
+from rambo_ray.utility_model.network import save
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `jobs/run.py`."""
+    made = Parser(
+        prog="run.py",
+        description="Pick the pool images to send to the annotators (RAMBO, one-round active learning).",
+        epilog="Every key of the configuration, its default and its meaning: run.py --keys",
+    )
+    made.add_argument("--config", metavar="FILE", help="YAML configuration, such as jobs/configs/digits.yaml")
+    made.add_argument("--output", metavar="DIR", help="output directory; the same one again resumes the run")
+    made.add_argument("--dry-run", action="store_true", help="say what the run would cost on this cluster, and exit")
+    made.add_argument("--keys", action="store_true", help="list all configuration keys and exit")
+    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the configuration")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job; returns its exit code, see `exit_code`."""
+
+    def job() -> int:
+        parsed = parser().parse_intermixed_args(arguments)
+        if parsed.keys:
+            for name, default, meaning in loading.all_keys():
+                print(f"{name}={'null' if default is None else default}\n    {meaning}")
+            return 0
+        config = loading.load(parsed.config, parsed.overrides)
+        if parsed.output is not None:
+            output_section = config.output.model_copy(update={"dir": parsed.output})
+            config = config.model_copy(update={"output": output_section})
+        if parsed.dry_run:
+            forecast_costs(config)
+        else:
+            execute(config)
+        return 0
+
+    return exit_code("run.py", job)
+
+
+def execute(config: Config) -> dict[str, Any]:
+    """Run `config` and write its files; returns what metrics.json holds.
+
+    Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
+    """
+    if config.output.dir is None:
+        raise UserError("output.dir=null: a run needs a directory for its files; give --output DIR")
+    began = time.monotonic()
+    problem, revealed = datasets.load(config.data, config.seed)
+    stages = Stages(every_s=config.output.progress_seconds)
+    stages.say(_describe(config, problem))
+    todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
+    output = Output.claim(config.output.dir, config)
+    with connect(config.cluster) as session:
+        todo = todo.on(session.device)
+        stages.say(_describe_cluster(session, todo.training))
+        outcome = run(todo, problem, revealed, session, output.folder, stages)
+        metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
+    _write(output, config, problem, revealed, outcome, metrics)
+    stages.say(_summary(metrics, output))
+    return metrics
+
+
+def forecast_costs(config: Config) -> list[forecast.Stage]:
+    """Time one small training on the cluster and say what a run of `config` would take of it; writes nothing.
+
+    Raises UserError for what cannot be run.
+    """
+    problem, revealed = datasets.load(config.data, config.seed)
+    stages = Stages(every_s=config.output.progress_seconds)
+    stages.say(_describe(config, problem))
+    todo = plan.make(config, problem)
+    labeled, validation = (LabeledArrays.of(part) for part in (problem.labeled, problem.validation))
+    with connect(config.cluster) as session:
+        todo = todo.on(session.device)
+        stages.say(_describe_cluster(session, todo.training))
+        measured = probe.probe(session, todo, labeled, validation)
+    found = forecast.stages(
+        config,
+        measured,
+        todo.retrained,
+        interpolated=len(todo.interpolation),
+        iterations=len(todo.nested_sets) - 1,
+        k=len(problem.labeled),
+        num_pool=len(problem.pool),
+        num_workers=session.num_workers,
+        revealed=revealed is not None,
+    )
+    stored = sum(part.pixels.nbytes for part in (problem.labeled, problem.validation, problem.pool))
+    test = revealed.test.pixels.nbytes if revealed is not None and revealed.test is not None else 0
+    stages.say(forecast.table(found, measured, session.device, session.num_workers, stored + test))
+    return found
+
+
+def _describe(config: Config, problem: Problem) -> str:
+    height, width, channels = problem.shape
+    return (
+        f"RAMBO on {config.data.name}: {len(problem.labeled)} labelled, {len(problem.validation)} validation, "
+        f"{len(problem.pool)} in the pool ({height}x{width}x{channels}, {len(problem.class_names)} classes); "
+        f"picking {config.acquisition.budget}"
+    )
+
+
+def _describe_cluster(session: Session, settings: TrainingSettings) -> str:
+    kernels = choose_kernels(settings.classifier, settings.precision, session.device)
+    compiled = " in compiled kernels" if kernels == "compiled" else ""
+    return f"Ray: {session.describe()}; {settings.classifier} on {session.device}, {settings.precision}{compiled}"
+
+
+def _metrics(
+    todo: Plan,
+    problem: Problem,
+    revealed: Revealed | None,
+    outcome: Outcome,
+    session: Session,
+    stages: Stages,
+    total_s: float,
+) -> dict[str, Any]:
+    ask, settings = todo.config.acquisition, todo.training
+    images_seen = sum(s.measurement.images_seen for s in outcome.samples if s.measurement is not None)
+    training_s = sum(s.measurement.seconds for s in outcome.samples if s.measurement is not None)
+    has_test = revealed is not None and revealed.test is not None
+
+    def accuracy(trained: Any) -> dict[str, Any] | None:
+        if trained is None:
+            return None
+        scores = trained.scores
+        return {name: scores[name].accuracy if name in scores else None for name in ("validation", "test")}
+
+    return {
+        "sizes": {
+            "k": len(problem.labeled),
+            "validation": len(problem.validation),
+            "pool": len(problem.pool),
+            "test": len(revealed.test) if has_test else 0,  # type: ignore[union-attr, arg-type]
+            "budget": ask.budget,
+            "batch_size": ask.batch_size,
+            "margin_pool": ask.margin_pool,
+            "num_pairs": todo.config.utility_samples.num_pairs,
+        },
+        "accuracy_before": accuracy(outcome.before),
+        "accuracy_after": accuracy(outcome.after),
+        "ranking": {
+            "held_out_pairwise_accuracy": outcome.ranking.pairwise_accuracy,
+            "held_out_kendall_tau": outcome.ranking.kendall_tau,
+            "held_out_subsets": outcome.ranking.subsets,
+            "held_out_size": outcome.ranking.size,
+            "val_pairwise_accuracy": outcome.fit.history[-1]["val_ranking_accuracy"],
+        },
+        "seconds": {**stages.seconds, "total": total_s},
+        "collect": {
+            "retrained": outcome.usage.retrained,
+            "busy_fraction": outcome.usage.busy_fraction,
+            "workers_replaced": outcome.usage.replaced,
+            "passes_per_second": images_seen / training_s if training_s else None,
+        },
+        "precision": settings.precision,
+        "kernels": choose_kernels(settings.classifier, settings.precision, session.device),
+        "cluster": session.describe(),
+    }
+
+
+def _write(
+    output: Output,
+    config: Config,
+    problem: Problem,
+    revealed: Revealed | None,
+    outcome: Outcome,
+    metrics: dict[str, Any],
+) -> None:
+    made = manifest(config, problem, metrics["precision"])
+    extra = {"ot_divisor": outcome.fit.scale.ot, "scale": asdict(outcome.fit.scale), "lambda": outcome.fit.lambdas}
+    save(outcome.fit.model(), output.folder, extra)
+    output.write_json("metrics.json", metrics)
+    output.write_json("manifest.json", made)
+    content = ReportContent(
+        config=config,
+        metrics=metrics,
+        manifest=made,
+        problem=problem,
+        revealed=revealed,
+        selection=outcome.selection,
+        margins=outcome.margins,
+        samples=outcome.samples,
+        history=outcome.fit.history,
+        held_out=outcome.held_out,
+    )
+    output.write_text("report.html", render(content))
+    output.write_selection(outcome.selection, problem.pool.ids)
+
+
+def _summary(metrics: dict[str, Any], output: Output) -> str:
+    def change(name: str) -> str | None:
+        before, after = metrics["accuracy_before"][name], (metrics["accuracy_after"] or {}).get(name)
+        if before is None:
+            return None
+        if after is None:
+            return f"{before:.3f}"
+        return f"{before:.3f} -> {after:.3f} ({100 * (after - before):+.1f} points)"
+
+    ranking = metrics["ranking"]
+    lines = ["", f"{metrics['sizes']['budget']} images picked in {duration(metrics['seconds']['total'])}"]
+    rows = [("accuracy on S_val", change("validation")), ("accuracy on test", change("test"))]
+    if ranking["held_out_subsets"]:
+        share, tau = ranking["held_out_pairwise_accuracy"], ranking["held_out_kendall_tau"]
+        rows.append(("u_hat's ranking", f"{share:.2f} of held-out pairs in the right order, Kendall tau {tau:+.2f}:"))
+        rows.append(("", ranking_reading(ranking)[0]))
+    rows += [
+        ("selection", str(output.folder / "selection.parquet")),
+        ("report", str(output.folder / "report.html")),
+    ]
+    lines += [f"  {name:<18} {value}" for name, value in rows if value is not None]
+    return "\n".join(lines)

@@ -1,0 +1,202 @@
+"""The job behind `jobs/sweep.py`: from a configuration and a space to a table, plots and the best setting."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from rambo_ray.cli.entry import Parser, exit_code
+from rambo_ray.cluster import prepare, sweep
+from rambo_ray.cluster.prepare import Request
+from rambo_ray.cluster.session import connect
+from rambo_ray.cluster.sweep import Study
+from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
+from rambo_ray.data import datasets
+from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.errors import UserError
+from rambo_ray.pipeline import plan
+from rambo_ray.pipeline.outputs import Output
+from rambo_ray.pipeline.prepared import prepared_key
+from rambo_ray.progress import Stages, duration
+from rambo_ray.sweep import report as sweep_report
+from rambo_ray.sweep import results as sweep_results
+from rambo_ray.sweep import search_space, simulation
+from rambo_ray.sweep.results import Summary
+from rambo_ray.sweep.search_space import Space
+from rambo_ray.sweep.simulation import FoldScale
+from rambo_ray.utility_samples.store import SampleStore
+
+ORACLE = "ORACLE: these results use labels of the pool, which a real user does not have."
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `jobs/sweep.py`."""
+    made = Parser(
+        prog="sweep.py",
+        description="Try settings of u_hat and of the acquisition, without labels of the pool, and name the best.",
+        epilog="The same command again continues an interrupted sweep. Keys of a configuration: run.py --keys",
+    )
+    made.add_argument("--config", metavar="FILE", help="YAML configuration that the sweep varies")
+    made.add_argument("--space", metavar="FILE", required=True, help="YAML space, such as tune_configs/lambda_ot.yaml")
+    made.add_argument("--output", metavar="DIR", required=True, help="output directory of the sweep")
+    made.add_argument(
+        "--samples", metavar="DIR", help="folder of utility samples to read and add to; default: DIR/utility_samples"
+    )
+    made.add_argument(
+        "--oracle", action="store_true", help="research only: judge by the benchmark's labels of the pool"
+    )
+    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the configuration")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a sweep; returns its exit code, see `rambo_ray.main.exit_code`; 1 where no trial finished, too."""
+
+    def job() -> int:
+        parsed = parser().parse_intermixed_args(arguments)
+        base = loading.load(parsed.config, parsed.overrides)
+        space = search_space.load(parsed.space, base)
+        samples = Path(parsed.samples) if parsed.samples else None
+        summary = execute(base, space, parsed.output, Path(parsed.space), samples=samples, oracle=parsed.oracle)
+        return 0 if summary.best is not None else 1
+
+    return exit_code("sweep.py", job)
+
+
+def execute(
+    base: Config, space: Space, folder: str, space_file: Path, *, samples: Path | None = None, oracle: bool = False
+) -> Summary:
+    """Run the sweep and write its files; returns the summary.
+
+    Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
+    """
+    began = time.monotonic()
+    points = search_space.points(space, base)
+    seeds = space.seed_list(base)
+    stages = Stages(every_s=base.output.progress_seconds)
+    requests, fingerprints, k, scale = _requests(base, space, points, seeds, oracle)
+    count = f"{space.search.samples} suggestions" if space.search.method == "optuna" else f"{len(points)} points"
+    stages.say(
+        f"Sweep of {', '.join(space.keys)} on {base.data.name}: {count} x {len(seeds)} seeds; k={k}, "
+        f"{len(requests)} sets of labelled images (seeds, folds) to measure"
+    )
+    if oracle:
+        stages.say(ORACLE)
+    output = Output.claim(folder, base, space_file.read_text(encoding="utf-8"))
+    cluster = base.cluster.model_copy(update={"dashboard": base.cluster.dashboard or space.num_workers > 0})
+    with connect(cluster) as session:
+        sweep.concurrency(session, space)
+        stages.say(f"Ray: {session.describe()}")
+        store = SampleStore(samples or output.folder / "utility_samples", base.utility_samples.utility)
+        made = prepare.make(session, list(requests.values()), store, stages)
+        study = Study(
+            base=base,
+            space=space,
+            k=k,
+            scale=scale,
+            prepared={key: ray.put(prepared) for key, prepared in zip(requests, made, strict=True)},
+            fingerprints=fingerprints,
+            folder=str(output.folder),
+            oracle=oracle,
+        )
+        stages.begin("trials")
+        rows = sweep.run(session, study, points, seeds, stages)
+        stages.end()
+    keys = list(space.keys)
+    summary = sweep_results.summarise(rows, keys)
+    sweep_results.write_tables(rows, keys, output.folder, oracle)
+    if summary.best is not None:
+        output.write_text("best.yaml", _best(base, summary, oracle))
+    plots = sweep_report.pictures(rows, summary, keys)
+    for name, picture in plots.items():
+        (output.folder / f"{name}.png").write_bytes(picture)
+    how, banner = _how(space, k, scale, oracle), ORACLE if oracle else ""
+    output.write_text("report.html", sweep_report.render(rows, summary, keys, plots, loading.dump(base), how, banner))
+    stages.say("")
+    if oracle:
+        stages.say(ORACLE)
+    stages.say(sweep_results.table(summary, keys, oracle))
+    stages.say(f"\n{summary.sentence}\n")
+    stages.say(f"{len(rows)} trials in {duration(time.monotonic() - began)}; files in {output.folder}:")
+    stages.say("  best.yaml  sweep.csv  sweep.parquet  report.html  *.png  tune/ (TensorBoard)")
+    return summary
+
+
+def _requests(
+    base: Config, space: Space, points: list[dict[str, Any]], seeds: list[int], oracle: bool
+) -> tuple[dict[str, Request], dict[int, str], int, FoldScale]:
+    """The problems to prepare for the trials, by key; each seed's data fingerprint; k; the folds' scale.
+
+    Everything is checked here, before a cluster is started.
+    """
+    configs = {seed: [search_space.configure(base, p, seed) for p in points or [{}]] for seed in seeds}
+    loaded: dict[str, tuple[Problem, Revealed | None]] = {}
+    reader = datasets.Reader()
+
+    def data(config: Config) -> tuple[Problem, Revealed | None]:
+        split = config.data.split_seed if config.data.split_seed is not None else config.seed
+        key = f"{split if config.data.name != 'own' else ''} {config.data}"
+        if key not in loaded:
+            loaded[key] = reader.load(config.data, config.seed)
+        return loaded[key]
+
+    k = len(data(search_space.configure(base, {}, seeds[0]))[0].labeled)
+    ask = space.simulation
+    scale = simulation.scale(base, configs[seeds[0]], k, visible=ask.visible, budget=ask.budget)
+    requests: dict[str, Request] = {}
+    fingerprints = {}
+    for seed in seeds:
+        at_hand, _ = data(search_space.configure(base, {}, seed))
+        fingerprints[seed] = f"{at_hand.fingerprint} {at_hand.pool_fingerprint}"
+        for config in configs[seed]:
+            problem, revealed = data(config)
+            if oracle and revealed is None:
+                raise UserError(f"--oracle: data.name={config.data.name} has no labels of the pool; leave --oracle out")
+            todo = plan.make(config, problem)
+            requests.setdefault(prepared_key(config), Request(todo, problem, revealed if oracle else None))
+            if space.objective.simulated == 0:
+                continue
+            small = simulation.fold_config(config, k, scale)
+            for index in range(ask.folds):
+                if prepared_key(small, index) not in requests:
+                    part, answers = simulation.fold(at_hand, index, ask.folds, small.data.num_labeled, seed)
+                    requests[prepared_key(small, index)] = Request(plan.make(small, part), part, answers)
+    return requests, fingerprints, k, scale
+
+
+def _best(base: Config, summary: Summary, oracle: bool) -> str:
+    """best.yaml: the base with the best point's values, ready for jobs/run.py."""
+    assert summary.best is not None
+    config = search_space.configure(base, summary.best.values, base.seed)
+    lines = [f"# {line}" for line in ((ORACLE,) if oracle else ())]
+    lines += [f"# {summary.sentence}", "# python jobs/run.py --config best.yaml --output DIR"]
+    return "\n".join(lines) + "\n" + loading.dump(config)
+
+
+def _how(space: Space, k: int, scale: FoldScale, oracle: bool) -> str:
+    """How the objective came about, for the report."""
+    if oracle:
+        return (
+            "The objective is the accuracy on S_val of the classifier trained on S_0 and the B images picked from the "
+            "real pool, answered with the benchmark's labels."
+        )
+    weights, ask = space.objective, space.simulation
+    text = (
+        f"The objective is {weights.simulated:g} x simulated accuracy + {weights.ranking:g} x ranking accuracy. "
+        f"Ranking accuracy: the share of pairs of held-out, truly retrained subsets of S_0 that u_hat puts in the "
+        "right order. "
+    )
+    if weights.simulated > 0:
+        text += (
+            f"Simulated accuracy: {ask.folds} times, the labels of a part of S_0's {k} images are hidden, images are "
+            "picked from that part with everything that counts images scaled down "
+            f"(k by {scale.labeled:.3g}, B, b and M by {scale.acquired:.3g}), the hidden labels answer, and the "
+            "classifier trained on the result is scored on S_val."
+        )
+    return text

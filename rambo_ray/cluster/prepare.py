@@ -1,0 +1,100 @@
+"""What the trials of a sweep or the runs of a benchmark share, measured once by Ray before the first of them.
+
+Utility samples go to one content-addressed store, whatever number of problems they belong to: what
+an earlier sweep, an interrupted one or a plain run has trained there is not trained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rambo_ray.acquisition.baselines.inputs import StrategyInputs
+from rambo_ray.classifier import prediction
+from rambo_ray.cluster import collect
+from rambo_ray.cluster.run import ClusterRun
+from rambo_ray.cluster.session import Session
+from rambo_ray.data.problem import LabeledArrays
+from rambo_ray.pipeline.plan import Measured, fit_input
+from rambo_ray.pipeline.prepared import PreparedProblem, Request
+from rambo_ray.progress import Stages
+from rambo_ray.utility_samples.store import SampleStore
+
+
+def make(session: Session, requests: Sequence[Request], store: SampleStore, stages: Stages) -> list[PreparedProblem]:
+    """One prepared problem per request: utility samples, base classifiers, u_hat's inputs, margins.
+
+    Raises RunError for what the cluster failed at.
+    """
+    runs = [ClusterRun(session, r.plan.on(session.device), r.problem, r.answers) for r in requests]
+    if any(request.plan.offline for request in requests):
+        stages.begin("utility samples")
+    measured, _ = collect.measure(session, [(run.plan, run.data) for run in runs], store, stages.progress)
+    stages.begin("base classifiers")
+    for run in runs:
+        assert run.base_training  # all are started before the first is waited for
+    shown = stages.progress(len(runs))
+    for run in runs:
+        assert run.base_classifier
+        shown.advance()
+    shown.close()
+    stages.begin("outputs of f" if any(request.outputs for request in requests) else "margins")
+    passed = stages.progress(sum(len(r.problem.pool) for r in requests if r.answers is not None))
+    made = [
+        _ground(run, request.outputs, found, passed.advance)
+        for run, request, found in zip(runs, requests, measured, strict=True)
+    ]
+    passed.close()
+    stages.end()
+    return made
+
+
+def _ground(run: ClusterRun, outputs: bool, measured: Measured, done: Callable[[int], None]) -> PreparedProblem:
+    plan, problem, answers = run.plan, run.problem, run.revealed
+    images = run.inputs() if plan.offline else np.zeros((0, 1), dtype=np.float32)
+    margins, strategy_inputs = np.zeros(0, dtype=np.float32), None
+    if outputs:
+        strategy_inputs = _strategy_inputs(run, done)
+        margins = prediction.margins(strategy_inputs.logits)
+    elif answers is not None:
+        margins = run.pool_margins(done)
+    sets = {"validation": LabeledArrays.of(problem.validation)}
+    if answers is not None and answers.test is not None:
+        sets["test"] = LabeledArrays.of(answers.test)
+    base = run.base_classifier
+    return PreparedProblem(
+        labeled=LabeledArrays.of(problem.labeled),
+        sets=sets,
+        pool=problem.pool.pixels[:0] if answers is None else problem.pool.pixels,
+        answers=None if answers is None else answers.pool_labels,
+        training=plan.training,
+        kind=plan.kind,
+        imagenet_weights=plan.imagenet_weights,
+        task=fit_input(plan.config, measured, images),
+        held_out=tuple(s.indices for s in measured.held_out),
+        held_out_utilities=tuple(s.utility for s in measured.held_out),
+        classifier=base.arrays,
+        before={name: score.accuracy for name, score in base.scores.items()},
+        margins=margins,
+        strategy_inputs=strategy_inputs,
+        sample_seconds=sum(s.measurement.seconds for s in measured.retrained if s.measurement is not None),
+    )
+
+
+def _strategy_inputs(run: ClusterRun, done: Callable[[int], None]) -> StrategyInputs:
+    """What f says of the pool, S_0 and S_val; `done` is told of finished images of the pool."""
+    problem = run.problem
+    labeled_logits, labeled_embeddings = run.outputs(problem.labeled.pixels)
+    validation_logits, validation_embeddings = run.outputs(problem.validation.pixels)
+    logits, embeddings = run.outputs(problem.pool.pixels, done)
+    return StrategyInputs(
+        logits=logits,
+        embeddings=embeddings,
+        labeled_logits=labeled_logits,
+        labeled_embeddings=labeled_embeddings,
+        labels=problem.labeled.labels,
+        validation_logits=validation_logits,
+        validation_embeddings=validation_embeddings,
+        validation_labels=problem.validation.labels,
+    )

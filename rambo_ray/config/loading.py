@@ -1,0 +1,207 @@
+"""From a YAML file and `section.key=value` overrides to a checked `Config`, or one line of error.
+
+Whatever is wrong is said in one line: the key, the value, the rule, and the nearest valid key or
+what the key means. Nothing is coerced: `budget: "500"` is a string and an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rambo_ray.config.schema import Config
+from rambo_ray.errors import UserError, nearest
+
+# Utility samples or base classifiers depend on these: a new value means retraining.
+_RETRAINING = ("data.", "classifier.", "utility_samples.", "pretraining.", "utility_model.features",
+               "utility_model.imagenet_")  # fmt: skip
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number, as in YAML 1.2, and a key may not occur twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is not a name", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} occurs twice; keep one", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would read as a number: a folder named 1e3."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$|^[-+]?\.\d+([eE][-+]?\d+)?$"),
+        list("-+0123456789."),
+    )
+
+
+def read_yaml(path: str | Path, option: str = "--config") -> dict[str, Any]:
+    """The mapping in a YAML file; raises UserError, which names the `option` it came by, where there is none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"{option} {path}: {reason}; give the path of a YAML file") from error
+    try:
+        content = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
+        raise UserError(f"{option} {path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{option} {path}: holds a {type(content).__name__}; write 'section:' and its keys below")
+    return content
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`content` with each `section.key=value` set; values are read as YAML. Returns a new mapping.
+
+    A section with nothing below it, as when all its lines are commented out, is an empty one.
+    """
+    sections = {name.partition(".")[0] for name in dotted_keys() if "." in name}
+    result = {key: {} if value is None and key in sections else value for key, value in content.items()}
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in result.items()}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"{override!r}: not an override; write section.key=value, such as acquisition.budget=500")
+        try:
+            value = yaml.load(text, _Loader)
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(f"{override!r}: the value is not valid YAML; quote it") from error
+        section, dot, name = key.partition(".")
+        if dot:
+            inner = result.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"{' '.join(key.split())}: unknown key; {nearest(key, dotted_keys())}")
+            inner[name] = value
+        else:
+            result[section] = value
+    return result
+
+
+def parse(content: dict[str, Any]) -> Config:
+    """A checked configuration; raises UserError, one line, for the first thing that is wrong."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        line = _explain(details[0])
+        if len(details) > 1:
+            line += f" (and {len(details) - 1} more)"
+        raise UserError(" ".join(line.split())) from error
+
+
+def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in `path` (None: all defaults) with `overrides` applied."""
+    return parse(apply_overrides(read_yaml(path) if path is not None else {}, overrides))
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as YAML that `load` reads back to an equal one."""
+    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every key: its dotted name, its default, its meaning; in the order of the sections."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from all_keys(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.default, field.description or ""
+
+
+def dotted_keys() -> list[str]:
+    """The dotted names of all keys."""
+    return [name for name, _, _ in all_keys()]
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """Dotted keys whose values differ between two configurations."""
+    flat_a, flat_b = flatten(a), flatten(b)
+    return [key for key in flat_a if flat_a[key] != flat_b[key]]
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Every key's value by its dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in config.model_dump().items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def relevant(config: Config) -> dict[str, Any]:
+    """The keys that can change a result, by their dotted names: not where and on what it is computed."""
+    without = ("cluster.", "output.", "data.root", "data.download")
+    return {key: value for key, value in flatten(config).items() if not key.startswith(without)}
+
+
+def needs_retraining(key: str) -> bool:
+    """Whether utility samples or base classifiers depend on a key of the configuration."""
+    return key.startswith(_RETRAINING)
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with the keys of `values`, by their dotted names, set; raises UserError as `parse`."""
+    content = config.model_dump()
+    for key, value in values.items():
+        section, dot, name = key.partition(".")
+        if not dot:
+            content[key] = value
+        elif isinstance(content.get(section), dict):
+            content[section][name] = value
+        else:
+            raise UserError(f"{key}: unknown key; {nearest(key, dotted_keys())}")
+    return parse(content)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] in ("extra_forbidden", "invalid_key"):
+        known = dotted_keys()
+        sections = {name.partition(".")[0] for name in known}
+        by_last_part = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+        if by_last_part:  # the right key in the wrong section
+            return f"{key}: unknown key; did you mean '{by_last_part[0]}'?"
+        section, dot, _ = key.partition(".")
+        if dot and section in sections:
+            known = [name for name in known if name.startswith(f"{section}.")]
+        elif not dot:
+            known = sorted({*sections, "seed"})
+        return f"{key}: unknown key; {nearest(key, known)}"
+    if detail["type"] == "value_error":
+        return detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "model_type":
+        return f"{key}={_brief(detail['input'])}: is a section; write its keys below it"
+    rule = detail["msg"].removeprefix("Input ")
+    meaning = {name: text for name, _, text in all_keys()}.get(key)
+    tail = f"; it is: {meaning}" if meaning else ""
+    return f"{key}={_brief(detail['input'])}: {rule}{tail}"
+
+
+def _brief(value: object) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

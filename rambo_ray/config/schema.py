@@ -1,0 +1,282 @@
+"""The configuration of a run: one section per stage of the method, every key typed and checked.
+
+The sections read in the order of the paper. Each key says its meaning, its unit and the paper's
+symbol. Checks that need one section stand in that section; checks across sections in `Config`;
+checks that need the data (k, the pool's size) in `check_sizes`, which is called as soon as the
+data's sizes are known and before any training. `rambo_ray.settings` reads YAML and overrides.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int | None, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+# Rejection sampling of a pair from the powerset takes 1 / share draws on average.
+_LEAST_SHARE = 1e-4
+
+
+class Section(BaseModel):
+    """Keys are fixed, values are never coerced, and a configuration never changes once made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where the images are, and which of them are labelled (S_0), validation and pool (U_0)."""
+
+    name: str = Field(
+        "digits",
+        description="digits, mnist, fashion_mnist, cifar10 or svhn; parquet: one labelled Parquet dataset "
+        "at data.root; own: your labelled, validation and pool files",
+    )
+    root: str | None = Field(
+        None,
+        description="folder of the dataset: Parquet files <split>-*.parquet (also in a subfolder named as the "
+        "dataset), or a torchvision root; default: ~/.cache/rambo_ray",
+    )
+    download: bool = Field(True, description="let torchvision download what root does not hold")
+    num_labeled: Count = Field(200, description="k, images in S_0 (benchmark mode)")
+    num_validation: Count = Field(1000, description="images in S_val (benchmark mode)")
+    pool_limit: CountOrNone = Field(None, description="keep only this many pool images (benchmark mode)")
+    split_seed: int | None = Field(None, ge=0, description="seed of the split; default: seed")
+    labeled: str | None = Field(None, description="own: labelled images, Parquet or class folders")
+    validation: str | None = Field(None, description="own: validation images, Parquet or class folders")
+    pool: str | None = Field(None, description="own: unlabelled images, Parquet or a folder")
+    image_size: CountOrNone = Field(None, description="resize images to squares of this side, in pixels")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; default: as stored")
+
+    @model_validator(mode="after")
+    def _mode(self) -> DataConfig:
+        own = {"labeled": self.labeled, "validation": self.validation, "pool": self.pool}
+        if self.name == "own":
+            for key, value in own.items():
+                if value is None:
+                    raise ValueError(f"data.{key}=null: data.name=own needs it; set data.{key}=PATH")
+        else:
+            for key, value in own.items():
+                if value is not None:
+                    raise ValueError(f"data.{key}={value}: only read when data.name=own; set data.name=own")
+            if self.name == "parquet" and self.root is None:
+                raise ValueError("data.root=null: data.name=parquet needs it; set data.root=PATH")
+        return self
+
+
+class ClassifierConfig(Section):
+    """f, and the rule by which it is trained from scratch (Section 4)."""
+
+    name: str = Field("mnist_net", description="mnist_net, resnet18, or package.module:factory of your own")
+    learning_rate: Positive = Field(1e-3, description="of Adam")
+    batch_size: Count = Field(20, description="mini-batch, images")
+    stop_accuracy: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.99, description="stop after the first epoch whose running training accuracy reaches this"
+    )
+    max_epochs: Count = Field(100, description="stop after this many epochs at the latest")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 products where that is fastest (GPU; CPU with AMX), else float32"
+    )
+
+
+class UtilitySamplesConfig(Section):
+    """Which subsets of S_0 are retrained, and what is measured of each (Section 3.1 c)."""
+
+    num_pairs: Count = Field(500, description="P, offline pairs of equal-size subsets")
+    sizes: Literal["uniform", "powerset"] = Field(
+        "uniform", description="uniform: size uniform between min_size and k; powerset: subset uniform in 2^S_0"
+    )
+    min_size: CountOrNone = Field(None, description="smallest subset; default: twice the number of classes")
+    utility: Literal["accuracy", "soft_accuracy", "neg_val_loss"] = Field(
+        "accuracy", description="what u(subset) is, on S_val"
+    )
+    repeats: Count = Field(1, description="trainings per subset, averaged")
+    num_held_out: Annotated[int, Field(ge=0)] = Field(
+        20, description="further subsets of 3/4 k images that u_hat is judged on and never fitted to"
+    )
+    otdd_method: Literal["gaussian", "exact"] = Field("gaussian", description="label distance of the OTDD")
+    otdd_solver: Literal["converged", "reference", "emd"] = Field("converged", description="outer OT solver")
+    otdd_entreg: Positive = Field(0.1, description="entropy regularisation, in halved squared feature units")
+
+
+class UtilityModelConfig(Section):
+    """The set network u_hat, its losses and its bilevel fit (Appendix B.1, Definitions 2 to 4)."""
+
+    features: Literal["auto", "pixels", "classifier", "imagenet"] = Field(
+        "auto",
+        description="what an image is to u_hat: pixels through a conv net (B.1.1), the base classifier's "
+        "embedding, or frozen ImageNet ResNet-18 features (B.1.2); auto: pixels for images up to 28 pixels "
+        "of one channel, else imagenet",
+    )
+    imagenet_weights: str | None = Field(None, description="local ResNet-18 weights; default: torchvision's")
+    imagenet_size: Annotated[int, Field(ge=32)] = Field(224, description="side, in pixels, ResNet-18 sees images at")
+    channels: Count = Field(8, description="of the extractor's convolution")
+    extractor_width: Count = Field(64, description="units of the extractor's fully connected layers")
+    phi_width: Count = Field(128, description="units of phi, the shared set embedding")
+    head_width: Count = Field(32, description="hidden units of the heads")
+    dropout: Fraction = Field(0.1, description="inside the conv extractor, while fitting")
+    objective: Literal["ranknet", "regression"] = Field(
+        "ranknet", description="ranknet: Definition 2; regression: MSE on single samples (the ablation)"
+    )
+    lambda_ot: NonNegative = Field(1.0, description="lambda_OT, weight of the OT distance loss; 0 turns it off")
+    bilevel: bool = Field(True, description="false: one problem, early stopping, constant weight decay")
+    hypergradient: Literal["unroll", "cg", "neumann", "fixed_point"] = Field(
+        "cg", description="how dE/dlambda is estimated"
+    )
+    hypergradient_steps: Count = Field(5, description="unrolled steps, or terms or iterations of the solver")
+    damping: NonNegative = Field(0.01, description="added to the Hessian's diagonal by cg")
+    step_size: Positive = Field(0.1, description="of the gradient step that unroll, neumann, fixed_point use")
+    outer_epochs: Count = Field(20, description="outer steps per pretraining iteration")
+    inner_steps: Count = Field(10, description="inner full-batch Adam steps per outer step")
+    inner_learning_rate: Positive = Field(1e-3, description="of the inner Adam")
+    outer_learning_rate: Positive = Field(0.2, description="of the Adam that moves lambda")
+    weight_decay: Positive = Field(1e-3, description="initial L2 weight of each tensor, exp(lambda)")
+    shards: Count = Field(2, description="groups the pairs are summed in; a fit runs on a divisor of this many workers")
+
+
+class PretrainingConfig(Section):
+    """How S_0 is grown from k_1 to k in tau_1 iterations (Fig. 2, lines 4 to 14)."""
+
+    k_1: Annotated[int, Field(ge=2)] = Field(50, description="k_1, images in the first labelled set")
+    batch_size: CountOrNone = Field(None, description="b, images added per iteration; default: from tau_1, or 50")
+    tau_1: CountOrNone = Field(None, description="tau_1, iterations; default: (k - k_1) / b, rounded up")
+    num_interpolated: Annotated[int, Field(ge=0)] = Field(50, description="n, interpolated pairs per iteration")
+
+
+class AcquisitionConfig(Section):
+    """What is acquired, and how candidates are made (Fig. 2, lines 15 to 26)."""
+
+    budget: Count = Field(500, description="B, images to send to the annotators")
+    batch_size: Count = Field(50, description="b, images per candidate batch")
+    margin_pool: Count = Field(2000, description="M, smallest margins a step chooses from")
+
+    @model_validator(mode="after")
+    def _batches(self) -> AcquisitionConfig:
+        if self.batch_size > self.margin_pool:
+            raise ValueError(
+                f"acquisition.batch_size={self.batch_size}: b must not exceed "
+                f"acquisition.margin_pool={self.margin_pool} (M); lower b or raise M"
+            )
+        if self.batch_size > self.budget:
+            raise ValueError(
+                f"acquisition.batch_size={self.batch_size}: b must not exceed "
+                f"acquisition.budget={self.budget} (B); lower b or raise B"
+            )
+        return self
+
+
+class ClusterConfig(Section):
+    """What the run takes of the cluster; nothing here changes a result beyond rounding."""
+
+    address: str | None = Field(
+        None, description="Ray address, or auto; default: RAY_ADDRESS if set, else a local Ray is started"
+    )
+    num_workers: CountOrNone = Field(None, description="actors that retrain; default: as many as fit")
+    threads_per_worker: Count = Field(
+        1, description="CPU threads, and CPUs, of an actor or task; compiled kernels use one"
+    )
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="GPUs (or a fraction) of an actor; default: 0.25 where the cluster has GPUs, else 0"
+    )
+    models_at_once: CountOrNone = Field(
+        None,
+        description="models that an actor trains in one stack; default: on a GPU as many as its share of the memory "
+        "holds, on a CPU 1",
+    )
+    fit_workers: Count = Field(1, description="Ray Train workers that fit u_hat")
+    max_tries: Count = Field(3, description="times one piece of work may kill its worker before the run stops")
+    dashboard: bool = Field(False, description="start the dashboard with a local Ray")
+
+
+class OutputConfig(Section):
+    """Where results go and what is shown."""
+
+    dir: str | None = Field(None, description="output directory; --output DIR says the same")
+    progress_seconds: Positive = Field(5.0, description="seconds between progress lines in a log")
+    report_images: Annotated[int, Field(ge=0)] = Field(100, description="picked images shown in report.html")
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="every random decision follows from it")
+    data: DataConfig = Field(default_factory=DataConfig)  # type: ignore[arg-type]
+    classifier: ClassifierConfig = Field(default_factory=ClassifierConfig)  # type: ignore[arg-type]
+    utility_samples: UtilitySamplesConfig = Field(default_factory=UtilitySamplesConfig)  # type: ignore[arg-type]
+    utility_model: UtilityModelConfig = Field(default_factory=UtilityModelConfig)  # type: ignore[arg-type]
+    pretraining: PretrainingConfig = Field(default_factory=PretrainingConfig)  # type: ignore[arg-type]
+    acquisition: AcquisitionConfig = Field(default_factory=AcquisitionConfig)  # type: ignore[arg-type]
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)  # type: ignore[arg-type]
+    output: OutputConfig = Field(default_factory=OutputConfig)  # type: ignore[arg-type]
+
+    @model_validator(mode="after")
+    def _across(self) -> Config:
+        shards, workers = self.utility_model.shards, self.cluster.fit_workers
+        if shards % workers:
+            raise ValueError(
+                f"cluster.fit_workers={workers}: must divide utility_model.shards={shards}, so that sums do not "
+                f"depend on the workers; set utility_model.shards={workers * max(1, shards // workers)}"
+            )
+        if self.data.name != "own":
+            nested_sizes(self.pretraining, self.data.num_labeled)
+        return self
+
+
+def nested_sizes(pretraining: PretrainingConfig, k: int) -> list[int]:
+    """Sizes of S_0, ..., S_tau_1 in Fig. 2 for k labelled images: k_1, k_1 + b, ..., k.
+
+    The last s_i is smaller where b does not divide k - k_1. Raises ValueError where no such
+    division exists.
+    """
+    k_1, b, tau_1 = pretraining.k_1, pretraining.batch_size, pretraining.tau_1
+    if k_1 >= k:
+        raise ValueError(
+            f"pretraining.k_1={k_1}: must be below k={k}, the number of labelled images; lower pretraining.k_1"
+        )
+    if b is None:
+        b = -(-(k - k_1) // tau_1) if tau_1 is not None else min(50, k - k_1)
+    steps = -(-(k - k_1) // b)
+    if tau_1 is not None and tau_1 != steps:
+        remedy = " or leave pretraining.batch_size out" if pretraining.batch_size is not None else ""
+        raise ValueError(
+            f"pretraining.tau_1={tau_1}: (k - k_1) / b = ({k} - {k_1}) / {b} makes {steps} iterations; "
+            f"set pretraining.tau_1={steps}{remedy}"
+        )
+    return [min(k, k_1 + i * b) for i in range(steps + 1)]
+
+
+def check_sizes(config: Config, *, num_labeled: int, num_pool: int, num_classes: int) -> int:
+    """Check what depends on the data's sizes; returns the smallest subset size, images.
+
+    Raises ValueError, in one line, for a budget beyond the pool, a k_1 beyond k, or subset sizes
+    that leave nothing to draw.
+    """
+    nested_sizes(config.pretraining, num_labeled)
+    if config.acquisition.budget > num_pool:
+        raise ValueError(
+            f"acquisition.budget={config.acquisition.budget}: B must not exceed the pool's {num_pool} images; "
+            "lower acquisition.budget"
+        )
+    min_size = config.utility_samples.min_size
+    if min_size is None:
+        min_size = min(2 * num_classes, max(num_labeled // 2, 1))
+    if not 1 <= min_size < num_labeled:
+        raise ValueError(
+            f"utility_samples.min_size={min_size}: must be below k={num_labeled}; lower utility_samples.min_size"
+        )
+    if config.utility_samples.sizes == "powerset" and _powerset_share(num_labeled, min_size) < _LEAST_SHARE:
+        raise ValueError(
+            f"utility_samples.min_size={min_size}: random subsets of k={num_labeled} images have about "
+            f"{num_labeled // 2}, hardly ever that many; lower it or set utility_samples.sizes=uniform"
+        )
+    return min_size
+
+
+def _powerset_share(k: int, min_size: int) -> float:
+    """Probability that two subsets uniform in 2^S_0 have one size d with min_size <= d < k."""
+    return sum((math.comb(k, d) / 2**k) ** 2 for d in range(min_size, k))

@@ -1,0 +1,219 @@
+"""The problem RAMBO is given, and what it is not told.
+
+`Problem` is all that the selection may see: S_0, S_val and the pool U_0 without labels. What only
+an evaluation may see, the pool's labels and the test images, is kept apart in `Revealed`, so that
+no part of the selection can read it by accident.
+
+k images in S_0, V in S_val, N in the pool; H x W x C a single image; K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from rambo_ray import seeds
+from rambo_ray.data.images import Images, Integers, LabeledImages, Pixels, describe
+from rambo_ray.errors import UserError
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+# One grey level of 255: a channel that never changes is then divided by this instead of by zero.
+STD_FLOOR = 1 / 255
+
+
+@dataclass(frozen=True)
+class LabeledArrays:
+    """Images uint8 [N, H, W, C] and labels int64 [N]; possibly read-only and shared between processes."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, images: LabeledImages) -> LabeledArrays:
+        """The arrays of labelled images, without their ids."""
+        return cls(images.pixels, images.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What one-round active learning starts from.
+
+    `labeled` is S_0 [k], `validation` S_val [V], `pool` U_0 [N]; labels are positions in
+    `class_names` [K]. `mean` and `std` have one number per channel and belong to pixels / 255.
+    Raises ValueError where these do not fit together.
+    """
+
+    labeled: LabeledImages
+    validation: LabeledImages
+    pool: Images
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        shape = self.labeled.shape
+        for part, images in (("labeled", self.labeled), ("validation", self.validation), ("pool", self.pool)):
+            if not len(images):
+                raise ValueError(f"{part} is empty")
+            if images.shape != shape:
+                raise ValueError(f"{part}: {describe(images.shape)}, but labeled: {describe(shape)}")
+        if isinstance(self.pool, LabeledImages):
+            raise ValueError("the pool must come without labels; pass pool.unlabeled()")
+        if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
+            raise ValueError(f"class_names {self.class_names}: must be at least 2 distinct names")
+        classes = len(self.class_names)
+        for part, labels in (("labeled", self.labeled.labels), ("validation", self.validation.labels)):
+            if labels.max() >= classes:
+                raise ValueError(f"{part}: label {labels.max()}, but there are {classes} classes")
+        if not len(self.mean) == len(self.std) == shape[2] or min(self.std) <= 0:
+            raise ValueError(f"mean {self.mean}, std {self.std}: must be {shape[2]} numbers, std above 0")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """H, W, C of every image."""
+        return self.labeled.shape
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all a utility sample depends on: S_0, S_val, classes and normalisation.
+
+        The order of S_0 counts, since a sample is a set of positions in it; ids do not.
+        """
+        numbers = np.array([*self.mean, *self.std], np.float64)
+        parts: list[bytes | memoryview] = [repr(self.class_names).encode(), numbers.tobytes()]
+        for images in (self.labeled, self.validation):
+            parts += [repr(images.pixels.shape).encode(), images.pixels.data]
+            parts += [images.labels.astype("<i8").tobytes()]
+        return _sha256(parts)
+
+    @cached_property
+    def pool_fingerprint(self) -> str:
+        """SHA-256 (hex) of the pool: its images and its ids, in order."""
+        pixels = self.pool.pixels
+        return _sha256([repr(pixels.shape).encode(), pixels.data, repr(self.pool.ids).encode()])
+
+
+@dataclass(frozen=True, eq=False)
+class Revealed:
+    """What the annotators would answer: `pool_labels` int64 [N], and test images where there are any."""
+
+    pool_labels: Integers
+    test: LabeledImages | None
+
+
+class Split(NamedTuple):
+    """Positions int64 in one labelled dataset; no position is in two of them."""
+
+    labeled: Integers
+    validation: Integers
+    pool: Integers
+
+
+def split(count: int, *, num_labeled: int, num_validation: int, pool_limit: int | None = None, seed: int = 0) -> Split:
+    """Divide `count` images at random into S_0, S_val and U_0.
+
+    One uniform permutation is cut in three, so the parts are disjoint, and a smaller `pool_limit`
+    gives a prefix of the larger pool. Raises UserError where nothing is left for the pool.
+    """
+    if num_labeled + num_validation >= count:
+        raise UserError(
+            f"data.num_labeled={num_labeled}, data.num_validation={num_validation}: must leave a pool, but "
+            f"there are only {count} images; lower them to a sum below {count}"
+        )
+    order = seeds.generator(seed, "split").permutation(count).astype(np.int64)
+    end = num_labeled + num_validation
+    return Split(order[:num_labeled], order[num_labeled:end], order[end:][:pool_limit])
+
+
+def divide(
+    dataset: LabeledImages,
+    class_names: tuple[str, ...],
+    *,
+    num_labeled: int,
+    num_validation: int,
+    pool_limit: int | None = None,
+    seed: int = 0,
+    normalisation: Normalisation | None = None,
+) -> tuple[Problem, Integers]:
+    """One labelled dataset as a problem, and the labels [N] of its pool.
+
+    The paper draws S_0 at random, so a class may be missing from it: f keeps an output for that
+    class and never learns it. `normalisation` None: S_0's own. Raises UserError where k is below
+    the number of classes, where S_0 came out with a single class, and as `split` does.
+    """
+    if num_labeled < len(class_names):
+        raise UserError(
+            f"data.num_labeled={num_labeled}: must be at least {len(class_names)}, the number of classes; "
+            f"set data.num_labeled={len(class_names)} or more"
+        )
+    parts = split(
+        len(dataset), num_labeled=num_labeled, num_validation=num_validation, pool_limit=pool_limit, seed=seed
+    )
+    labeled = dataset.take(parts.labeled)
+    if len(np.unique(labeled.labels)) < 2:
+        only = class_names[labeled.labels[0]]
+        raise UserError(
+            f"data.num_labeled={num_labeled}: S_0 came out all '{only}', must hold at least 2 classes; "
+            "raise data.num_labeled or change data.split_seed"
+        )
+    pool = dataset.take(parts.pool)
+    mean, std = normalisation or statistics(labeled.pixels)
+    validation = dataset.take(parts.validation)
+    return Problem(labeled, validation, pool.unlabeled(), class_names, mean, std), pool.labels
+
+
+def statistics(pixels: Pixels) -> Normalisation:
+    """Mean and standard deviation per channel of pixels [N, H, W, C] / 255; std at least STD_FLOOR.
+
+    Computed in integers as far as possible, so that the result is the same on every machine.
+    """
+    values = np.arange(256)
+    mean, std = [], []
+    for channel in range(pixels.shape[3]):
+        counts = np.bincount(pixels[..., channel].ravel(), minlength=256)
+        n, total, squares = int(counts.sum()), int(counts @ values), int(counts @ values**2)
+        mean.append(total / n / 255)
+        std.append(max(math.sqrt(n * squares - total**2) / n / 255, STD_FLOOR))
+    return tuple(mean), tuple(std)
+
+
+def check_overlap(labeled: Images, validation: Images, pool: Images, same_ids: frozenset[str] = frozenset()) -> None:
+    """Raise UserError where an image stands in two of S_0, S_val and U_0.
+
+    An image is the same where its pixels are. Its id counts only between the parts named in
+    `same_ids` ("labeled", "validation", "pool"), whose ids were given by their owner; the id of a
+    file is its place in a folder, and other folders have their own cat/0001.png. The same image
+    twice within one part is allowed.
+    """
+    parts: dict[str, Images] = {"labeled": labeled, "validation": validation, "pool": pool}
+    digests = {part: images.digests() for part, images in parts.items()}
+    for first, second in (("labeled", "validation"), ("labeled", "pool"), ("validation", "pool")):
+        ids = parts[second].ids
+        earlier = set(digests[first])
+        shared = [ids[i] for i, digest in enumerate(digests[second]) if digest in earlier]
+        _refuse(first, second, "images", shared)
+        if {first, second} <= same_ids:
+            known = set(parts[first].ids)
+            _refuse(first, second, "ids", [name for name in ids if name in known])
+
+
+def _refuse(first: str, second: str, what: str, shared: list[str]) -> None:
+    if shared:
+        raise UserError(
+            f"data.{second}: {len(shared)} of its {what} are also in data.{first} (first: '{shared[0]}'), "
+            f"must be none; remove them from data.{second}"
+        )
+
+
+def _sha256(parts: Iterable[bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

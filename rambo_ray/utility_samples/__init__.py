@@ -1,0 +1,1 @@
+"""Utility samples: which subsets of S_0 are drawn, how each is measured, and where measurements are kept."""

@@ -1,0 +1,167 @@
+"""Utility samples: subsets of S_0 together with what a classifier trained on them is worth.
+
+This module says which subsets are drawn and what a sample's identity is; `retraining` measures
+them, `sample_store` keeps them, `interpolation` makes further ones without training (Def. 5).
+
+Letters: k images in S_0, P offline pairs, n interpolated pairs per iteration, d images in a subset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from rambo_ray import seeds
+
+Utility = Literal["accuracy", "soft_accuracy", "neg_val_loss"]
+Kind = Literal["retrained", "interpolated"]
+
+# Held-out subsets have this share of S_0: longer than the typical pair, and still different
+# enough from one another for a ranking of them to mean something.
+HELD_OUT_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one subset; means over `repeats` trainings, population deviations.
+
+    Accuracies are fractions of S_val in [0, 1], val_loss is the mean cross-entropy in nats, otdd is
+    in halved squared feature units, seconds is the time of all the trainings together.
+    """
+
+    accuracy: float
+    soft_accuracy: float
+    val_loss: float
+    accuracy_std: float
+    soft_accuracy_std: float
+    val_loss_std: float
+    otdd: float
+    epochs: int
+    images_seen: int
+    seconds: float
+
+    def utility(self, which: Utility) -> float:
+        """u(subset) as the configuration chose it; larger is better."""
+        return -self.val_loss if which == "neg_val_loss" else float(getattr(self, which))
+
+
+@dataclass(frozen=True)
+class UtilitySample:
+    """A subset's place in the method, and its measurement once there is one.
+
+    pair_id numbers the pair it was drawn in (-1: none, a prefix S_i or a held-out subset);
+    iteration is -1 offline and i for what belongs to S_i. Interpolated samples have a utility but
+    never were trained: their measurement holds only the OTDD, the rest is NaN.
+    """
+
+    sample_id: str
+    pair_id: int
+    iteration: int
+    kind: Kind
+    indices: tuple[int, ...]
+    measurement: Measurement | None = None
+    utility: float = float("nan")
+
+    @property
+    def size(self) -> int:
+        """d, images in the subset."""
+        return len(self.indices)
+
+    def measured(self, measurement: Measurement, which: Utility) -> UtilitySample:
+        """This sample with its measurement and the utility that follows from it."""
+        return replace(self, measurement=measurement, utility=measurement.utility(which))
+
+
+def sample_id(indices: Sequence[int], identity: str) -> str:
+    """Content hash of a utility sample, 32 hexadecimal digits.
+
+    `identity` holds everything else a measurement depends on: fingerprint of S_0 and S_val,
+    classifier and training rule, seed, repeats, OTDD settings (see `retraining.identity`).
+    """
+    content = json.dumps([identity, sorted(int(i) for i in indices)])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def draw_pair(
+    generator: np.random.Generator, k: int, min_size: int, sizes: Literal["uniform", "powerset"]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two different subsets of range(k), of one size d with min_size <= d < k, sorted.
+
+    uniform: d uniform, then both subsets uniform among those of that size. powerset: both subsets
+    uniform in 2^S_0, drawn anew until their sizes agree (Section 3.1 c). d = k is left out: there
+    is only one such subset and it has nothing to be compared with.
+    """
+    if not 1 <= min_size < k:
+        raise ValueError(f"min_size={min_size}: must be at least 1 and below k={k}")
+    while True:
+        if sizes == "uniform":
+            d = int(generator.integers(min_size, k))
+            first, second = (np.sort(generator.choice(k, d, replace=False)) for _ in range(2))
+        else:
+            # Both members are drawn anew together: keeping one would favour common sizes.
+            draws = generator.integers(0, 2, size=(256, 2, k), dtype=np.uint8)
+            counts = draws.sum(axis=2, dtype=np.int64)
+            hit = (counts[:, 0] == counts[:, 1]) & (counts[:, 0] >= min_size) & (counts[:, 0] < k)
+            if not hit.any():
+                continue
+            pair = draws[int(np.argmax(hit))]
+            first, second = np.flatnonzero(pair[0]), np.flatnonzero(pair[1])
+        if not np.array_equal(first, second):
+            return tuple(first.tolist()), tuple(second.tolist())
+
+
+def offline_pairs(
+    num_pairs: int, k: int, min_size: int, sizes: Literal["uniform", "powerset"], seed: int, identity: str
+) -> list[UtilitySample]:
+    """The 2 P samples of the offline pairs (Section 3.1 c); pair i never depends on P.
+
+    So a larger P extends a smaller one, and what was trained for it stays valid.
+    """
+    samples = []
+    for pair in range(num_pairs):
+        for indices in draw_pair(seeds.generator(seed, "pairs", pair), k, min_size, sizes):
+            samples.append(UtilitySample(sample_id(indices, identity), pair, -1, "retrained", indices))
+    return samples
+
+
+def nested_samples(sizes: Sequence[int], seed: int, identity: str) -> list[UtilitySample]:
+    """S_0, ..., S_tau_1 of Fig. 2 line 4: random nested sets of the given sizes, the last one all of S_0."""
+    order = seeds.generator(seed, "nested_sets").permutation(sizes[-1])
+    samples = []
+    for i, size in enumerate(sizes):
+        indices = tuple(sorted(order[:size].tolist()))
+        samples.append(UtilitySample(sample_id(indices, identity), -1, i, "retrained", indices))
+    return samples
+
+
+def held_out_samples(count: int, k: int, seed: int, identity: str) -> list[UtilitySample]:
+    """Subsets of one size (3/4 k) that u_hat is judged on and never fitted to; all comparable with all."""
+    d = min(max(round(HELD_OUT_SHARE * k), 1), k - 1)
+    samples = []
+    for i in range(count):
+        drawn = seeds.generator(seed, "held_out", i).choice(k, d, replace=False)
+        indices = tuple(sorted(drawn.tolist()))
+        samples.append(UtilitySample(sample_id(indices, identity), -1, -1, "retrained", indices))
+    return samples
+
+
+def interpolation_pairs(
+    nested_sets: Sequence[UtilitySample], n: int, first_pair_id: int, min_size: int, seed: int, identity: str
+) -> list[UtilitySample]:
+    """For each iteration i < tau_1, n equal-size pairs drawn from S_i (Fig. 2 line 31), without utilities yet."""
+    samples = []
+    for i, prefix in enumerate(nested_sets[:-1]):
+        members = np.array(prefix.indices)
+        low = min(min_size, len(members) - 1)
+        for j in range(n):
+            pair = draw_pair(seeds.generator(seed, "interpolation", i, j), len(members), low, "uniform")
+            for positions in pair:
+                indices = tuple(sorted(members[list(positions)].tolist()))
+                pair_id = first_pair_id + i * n + j
+                samples.append(UtilitySample(sample_id(indices, identity), pair_id, i, "interpolated", indices))
+    return samples

@@ -1,0 +1,433 @@
+"""The report's page: what it says, what it survives, and that it keeps to itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rambo_ray.acquisition.greedy import Selection, step_sizes
+from rambo_ray.config.schema import Config
+from rambo_ray.data.images import Images, LabeledImages
+from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.report import gallery, plots
+from rambo_ray.report.page import ReportContent, outcome, ranking_reading, render
+from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
+
+NAN = float("nan")
+MAX_BYTES = 3_000_000
+HOSTILE = '<script>alert("1")</script>'
+
+
+def make_problem(
+    num_pool: int, shape: tuple[int, int, int], names: tuple[str, ...], prefix: str = "image "
+) -> tuple[Problem, Revealed]:
+    """A problem of random pictures: smooth blobs, so that they look like something."""
+    generator = np.random.default_rng(0)
+    height, width, channels = shape
+    rows, columns = np.mgrid[0:height, 0:width]
+    count = 40 + 30 + num_pool
+    labels = generator.integers(0, len(names), count)
+    pixels = np.zeros((count, *shape), np.uint8)
+    for i in range(count):
+        for c in range(channels):
+            y, x = generator.uniform(0, height), generator.uniform(0, width)
+            distance = ((rows - y) / height) ** 2 + ((columns - x) / width) ** 2
+            pixels[i, ..., c] = 255 * np.exp(-distance * generator.uniform(4, 30))
+    ids = tuple(f"{prefix}{i:05d}" for i in range(count))
+    labeled = LabeledImages(pixels[:40], ids[:40], labels[:40])
+    validation = LabeledImages(pixels[40:70], ids[40:70], labels[40:70])
+    pool = Images(pixels[70:], ids[70:])
+    problem = Problem(labeled, validation, pool, names, (0.3,) * channels, (0.3,) * channels)
+    return problem, Revealed(labels[70:], validation)
+
+
+def make_samples(num_pairs: int, k: int, nested_sets: int, num_held_out: int) -> list[UtilitySample]:
+    generator = np.random.default_rng(1)
+
+    def sample(size: int, pair: int, iteration: int) -> UtilitySample:
+        value = 0.5 + 0.35 * np.sqrt(size / k) + generator.normal(0, 0.02)
+        otdd = 8 - 4 * value + generator.normal(0, 0.1)
+        measured = Measurement(value, value, 1 - value, 0, 0, 0, otdd, 20, 20 * size, 0.2)
+        return UtilitySample(f"{pair}", pair, iteration, "retrained", tuple(range(size)), measured, value)
+
+    made = []
+    for pair in range(num_pairs):
+        size = int(generator.integers(20, k))
+        made += [sample(size, pair, -1), sample(size, pair, -1)]
+    made += [sample(50 + i * (k - 50) // max(1, nested_sets - 1), -1, i) for i in range(nested_sets)]
+    made += [sample(round(0.75 * k), -1, -1) for _ in range(num_held_out)]
+    unmeasured = Measurement(NAN, NAN, NAN, NAN, NAN, NAN, 5.0, 0, 0, 0.0)
+    for pair in range(10):
+        indices = tuple(range(30))
+        made.append(UtilitySample(f"i{pair}", num_pairs + pair, 0, "interpolated", indices, unmeasured, 0.7))
+    return made
+
+
+def make_history(iterations: int, epochs: int) -> list[dict[str, float]]:
+    generator = np.random.default_rng(2)
+    history = []
+    for iteration in range(-1, iterations):
+        for epoch in range(epochs):
+            t = (iteration + 1) * epochs + epoch
+            history.append(
+                {
+                    "iteration": iteration,
+                    "epoch": epoch,
+                    "inner_loss": 0.3 + 1.2 * np.exp(-t / 12) + generator.normal(0, 0.01),
+                    "outer_loss": 0.45 + 0.9 * np.exp(-t / 15) + generator.normal(0, 0.02),
+                    "train_ranking_accuracy": 0.85 - 0.35 * np.exp(-t / 10) + generator.normal(0, 0.01),
+                    "val_ranking_accuracy": 0.72 - 0.2 * np.exp(-t / 14) + generator.normal(0, 0.015),
+                }
+            )
+    return history
+
+
+def make_selection(margins: np.ndarray, budget: int, batch_size: int, per_step: int = 40) -> Selection:
+    generator = np.random.default_rng(3)
+    index = np.argsort(margins)[: 2 * budget]
+    index = generator.permutation(index)[:budget]
+    sizes = step_sizes(budget, batch_size)
+    scores = tuple(generator.normal(1.0 + 0.05 * j, 0.1, per_step) for j in range(len(sizes)))
+    step = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+    utility = np.array([scores[j].max() for j in step], np.float32)
+    return Selection(index.astype(np.int64), step, margins[index].astype(np.float32), utility, scores)
+
+
+def make_metrics(k: int, num_pool: int, budget: int, batch_size: int) -> dict[str, Any]:
+    return {
+        "sizes": {
+            "k": k,
+            "validation": 1000,
+            "pool": num_pool,
+            "test": 10000,
+            "budget": budget,
+            "batch_size": batch_size,
+            "margin_pool": 400,
+            "num_pairs": 200,
+        },
+        "accuracy_before": {"validation": 0.7812, "test": 0.7745},
+        "accuracy_after": {"validation": 0.8231, "test": 0.8102},
+        "ranking": {
+            "held_out_pairwise_accuracy": 0.71,
+            "held_out_kendall_tau": 0.42,
+            "held_out_subsets": 20,
+            "held_out_size": 150,
+            "val_pairwise_accuracy": 0.69,
+        },
+        "seconds": {
+            "utility samples": 812.4,
+            "base classifier": 3.1,
+            "u_hat": 96.0,
+            "margins of the pool": 11.2,
+            "acquisition": 4.4,
+            "final classifier": 9.7,
+            "total": 941.5,
+        },
+        "collect": {"busy_fraction": 0.93, "retrained": 424, "reused": 0, "passes_per_second": 5120.0},
+        "precision": "float32",
+        "kernels": "compiled",
+        "cluster": "1 node, 2 CPUs",
+    }
+
+
+def make_content(
+    *,
+    num_pool: int = 2000,
+    shape: tuple[int, int, int] = (8, 8, 1),
+    names: tuple[str, ...] = ("boot", "coat", "dress"),
+    budget: int = 100,
+    batch_size: int = 20,
+    report_images: int = 60,
+    prefix: str = "image ",
+) -> ReportContent:
+    k = 200
+    problem, revealed = make_problem(num_pool, shape, names, prefix)
+    margins = np.random.default_rng(4).beta(0.7, 0.9, num_pool).astype(np.float32)
+    samples = make_samples(200, k, 4, 20)
+    held_out = np.array([s.utility for s in samples if plots.is_held_out(s)])
+    scores = 3 * held_out + np.random.default_rng(5).normal(0, 0.06, len(held_out))
+    margin_pool = max(400, batch_size)
+    config = Config.model_validate(
+        {
+            "acquisition": {"budget": budget, "batch_size": batch_size, "margin_pool": margin_pool},
+            "output": {"report_images": report_images},
+        }
+    )
+    return ReportContent(
+        config=config,
+        metrics=make_metrics(k, num_pool, budget, batch_size),
+        manifest={"seed": 0, "data": {"name": "digits", "classes": list(names)}, "versions": {"torch": None}},
+        problem=problem,
+        revealed=revealed,
+        selection=make_selection(margins, budget, batch_size),
+        margins=margins,
+        samples=samples,
+        history=make_history(3, 20),
+        held_out=(scores, held_out),
+    )
+
+
+class Page(HTMLParser):
+    """What a browser would find in the page: tags with attributes, ids of text, style and script."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
+        return [a for t, a in self.tags if t == tag and all(a.get(k) == v for k, v in wanted.items())]
+
+
+def page(content: ReportContent) -> Page:
+    """Render, and check what holds for every page."""
+    html = render(content)
+    assert len(html.encode()) < MAX_BYTES
+    found = Page(html)
+    assert not found.all("script")
+    assert not re.search(r"(?<!data-)\b(?:https?:)?//\w", re.sub(r"base64,[A-Za-z0-9+/=]+", "", html))
+    for picture in found.all("img"):
+        assert (picture["src"] or "").startswith("data:image/")
+        assert picture["alt"]
+    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    assert "nan" not in found.text.lower().split()
+    return found
+
+
+def with_metrics(content: ReportContent, **changed: Any) -> ReportContent:
+    return replace(content, metrics={**content.metrics, **changed})
+
+
+@pytest.fixture(scope="module")
+def content() -> ReportContent:
+    return make_content()
+
+
+@pytest.fixture(scope="module")
+def whole(content: ReportContent) -> Page:
+    return page(content)
+
+
+class TestPage:
+    def test_outcome_and_figures(self, whole: Page) -> None:
+        text = whole.text
+        assert "100 images to annotate" in text
+        assert "RAMBO picked 100 of the pool's 2,000 images" in text
+        assert "0.774 → 0.810" in text
+        assert "0.781 → 0.823" in text
+        assert "+3.6 points" in text
+        assert "better than chance (0.50 is chance; 20 subsets ranked at random give 0.34 to 0.66)" in text
+
+    def test_a_change_within_chance_is_called_so(self, content: ReportContent) -> None:
+        close = {"validation": 0.79, "test": None}
+        text = outcome(with_metrics(content, accuracy_before=close, accuracy_after={"validation": 0.80}))
+        assert text.endswith(
+            "validation images goes from 0.790 to 0.800, which 1,000 images cannot tell from no change."
+        )
+        assert "cannot tell" not in outcome(content)
+
+    def test_picked_images_come_in_order(self, content: ReportContent, whole: Page) -> None:
+        assert content.revealed is not None
+        text = whole.text
+        expected = ""
+        for i in range(60):
+            index = content.selection.pool_index[i]
+            name = content.problem.class_names[content.revealed.pool_labels[index]]
+            expected += f"{name}{content.problem.pool.ids[index]}margin {content.selection.margin[i]:.3f}\n"
+        assert expected in text
+        assert "The first 60 of 100, in the order picked; the other 40 are in selection.parquet" in text
+
+    def test_small_images_are_drawn_by_whole_pixels(self, whole: Page) -> None:
+        assert len(whole.all("img", width="96", height="96")) == 60
+
+    def test_every_plot_is_there(self, whole: Page) -> None:
+        assert len(whole.all("figure")) == 7
+        assert len(whole.all("img", width=str(plots.SIZE_PIXELS[0]))) == 7
+        assert "Nothing to show" not in whole.text
+
+    def test_same_content_gives_the_same_page(self, content: ReportContent) -> None:
+        assert render(content) == render(make_content())
+
+    def test_settings_that_differ_from_the_defaults_stand_out(self, whole: Page) -> None:
+        assert len(whole.all("tr", **{"class": "changed"})) == 4
+        assert "acquisition.budget" in whole.text
+
+    def test_forbids_what_it_does_not_need(self, whole: Page) -> None:
+        policy = whole.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"] or ""
+        assert policy.startswith("default-src 'none'")
+
+
+class TestStrings:
+    def test_ids_classes_and_settings_are_inert(self) -> None:
+        prefix = f'{HOSTILE}"><img src=x onerror=alert(2)>'
+        content = make_content(prefix=prefix, names=(HOSTILE, "$x_{", "&amp;"))
+        content = replace(content, manifest={HOSTILE: HOSTILE})
+        content = with_metrics(content, cluster=HOSTILE, seconds={HOSTILE: 1.0})
+        found = page(content)
+        assert HOSTILE in found.text
+        assert "&amp;" in found.text
+
+    def test_long_names_keep_their_ends(self) -> None:
+        content = make_content(prefix="folder/" * 400, names=("a" * 5000, "b" * 5000))
+        found = page(replace(content, manifest={"classes": ["a" * 90_000]}))
+        assert re.search(r"folder/fo…older/folder/\d{5}margin", found.text)
+        assert "a" * 1000 not in found.text
+
+    def test_other_scripts(self) -> None:
+        assert "猫" in page(make_content(names=("猫", "собака"))).text
+
+
+class TestSurvives:
+    def test_unknown_labels(self, content: ReportContent) -> None:
+        own = with_metrics(replace(content, revealed=None), accuracy_after=None)
+        found = page(own)
+        assert "û puts 71\u00a0% in the right order, which is better than chance" in found.text
+        assert "Classes of the picked images" not in found.text
+        assert "before annotation" in found.text
+
+    def test_numbers_that_are_missing(self, content: ReportContent) -> None:
+        ranking = {"held_out_pairwise_accuracy": NAN, "held_out_kendall_tau": None, "held_out_subsets": 20}
+        unknown = with_metrics(
+            content,
+            accuracy_before={"validation": NAN, "test": None},
+            accuracy_after={"validation": 0.8, "test": NAN},
+            ranking=ranking,
+            seconds={"u_hat": NAN, "acquisition": None},
+            collect={"busy_fraction": NAN, "passes_per_second": None},
+        )
+        selection = replace(content.selection, margin=np.full_like(content.selection.margin, NAN))
+        history = [dict.fromkeys(row, NAN) | {"iteration": row["iteration"]} for row in content.history]
+        scores = np.full_like(content.held_out[0], NAN)
+        samples = [replace(s, utility=NAN, measurement=None) for s in content.samples]
+        unknown = replace(
+            unknown,
+            selection=selection,
+            margins=np.full_like(content.margins, NAN),
+            history=history,
+            held_out=(scores, scores),
+            samples=samples,
+        )
+        found = page(unknown)
+        assert found.text.count("Nothing to show") == 6
+        assert "all held-out subsets are worth the same" in found.text
+
+    def test_nothing_held_out_and_nothing_fitted(self, content: ReportContent) -> None:
+        empty = replace(content, held_out=(np.zeros(0), np.zeros(0)), history=(), samples=())
+        ranking = {"held_out_pairwise_accuracy": NAN, "held_out_kendall_tau": NAN, "held_out_subsets": 0}
+        found = page(with_metrics(empty, ranking=ranking, seconds={}))
+        assert found.text.count("Nothing to show") == 5
+        assert "fewer than two subsets were held out" in found.text
+
+    def test_one_image(self) -> None:
+        found = page(make_content(budget=1, batch_size=1))
+        assert "1 image to annotate" in found.text
+        assert "picked in one step" in found.text
+
+    def test_one_candidate_and_one_epoch(self, content: ReportContent) -> None:
+        selection = make_selection(content.margins, 20, 20, per_step=1)
+        page(replace(content, selection=selection, history=content.history[:1], samples=content.samples[:1]))
+
+    def test_a_short_last_step(self) -> None:
+        page(make_content(budget=50, batch_size=20))
+
+    def test_hundreds_of_steps(self) -> None:
+        content = make_content(budget=600, batch_size=1, num_pool=1300)
+        page(replace(content, history=make_history(100, 2)))
+
+    def test_whole_pool_is_candidate(self) -> None:
+        page(make_content(num_pool=300, budget=300, batch_size=30))
+
+    def test_no_pictures_asked_for(self) -> None:
+        assert "The picked images" not in page(make_content(report_images=0)).text
+
+    @pytest.mark.parametrize("shape", [(28, 28, 1), (64, 40, 3), (1, 1, 1), (80, 500, 1), (90, 70, 3)])
+    def test_shapes(self, shape: tuple[int, int, int]) -> None:
+        content = make_content(shape=shape, num_pool=60, budget=20, batch_size=20, report_images=20)
+        tiles = list(gallery.tiles(content.selection, content.problem, content.revealed, 20))
+        assert len(tiles) == 20
+        assert tiles[0].smooth == (max(shape) > gallery.PHOTO)
+        assert abs(tiles[0].width / tiles[0].height - shape[1] / shape[0]) < 0.1 * shape[1] / shape[0]
+        page(content)
+
+    def test_more_pictures_than_fit(self) -> None:
+        content = make_content(num_pool=400, budget=400, batch_size=400, report_images=400)
+        noise = np.random.default_rng(0).integers(0, 256, (400, 64, 64, 3), dtype=np.uint8)
+        problem, _ = make_problem(400, (64, 64, 3), content.problem.class_names)
+        noisy = replace(problem, pool=Images(noise, problem.pool.ids))
+        found = page(replace(content, problem=noisy))
+        shown = len(found.all("li"))
+        assert 50 < shown < 400
+        assert f"The first {shown} of 400" in found.text
+
+    def test_many_classes(self) -> None:
+        names = tuple(f"class {i}" for i in range(1000))
+        found = page(make_content(names=names))
+        assert f"{1000 - gallery.MOST_CLASSES} other classes" in found.text
+
+
+class TestClassBars:
+    def test_counts_and_expectation(self, content: ReportContent) -> None:
+        assert content.revealed is not None
+        bars = gallery.class_bars(content.selection, content.problem, content.revealed)
+        labels = content.revealed.pool_labels
+        counts = np.bincount(labels[content.selection.pool_index], minlength=3)
+        assert [bar.value for bar in bars] == [str(count) for count in counts]
+        expected = np.bincount(labels) / len(labels) * 100
+        longest = max(counts.max(), expected.max())
+        assert [bar.mark for bar in bars] == pytest.approx(100 * expected / longest, abs=0.01)
+
+
+class TestRankingReading:
+    @pytest.mark.parametrize(
+        ("accuracy", "subsets", "phrase"),
+        [
+            (0.71, 20, "better than chance"),
+            (0.60, 20, "not told apart from chance"),
+            (0.60, 200, "better than chance"),
+            (0.30, 20, "worse than chance"),
+            (1.0, 2, "not told apart from chance"),
+            (1.0, 1, "not judged: fewer than two subsets were held out"),
+            (None, 20, "not judged: all held-out subsets are worth the same"),
+        ],
+    )
+    def test_phrases(self, accuracy: float | None, subsets: int, phrase: str) -> None:
+        ranking: Mapping[str, Any] = {"held_out_pairwise_accuracy": accuracy, "held_out_subsets": subsets}
+        assert ranking_reading(ranking)[0].startswith(phrase)
+
+    def test_band_holds_19_of_20_random_rankings(self) -> None:
+        generator = np.random.default_rng(0)
+        first, second = np.triu_indices(20, k=1)
+        orders = [generator.permutation(20) for _ in range(4000)]
+        accuracies = np.array([np.mean(order[first] < order[second]) for order in orders])
+        phrases = [ranking_reading({"held_out_pairwise_accuracy": a, "held_out_subsets": 20})[0] for a in accuracies]
+        share = np.mean([phrase.startswith("not told apart") for phrase in phrases])
+        assert share == pytest.approx(0.95, abs=0.015)
+
+
+class TestPlots:
+    def test_thinning_keeps_the_ends(self) -> None:
+        values = np.sort(np.random.default_rng(0).normal(size=1001))
+        thin = plots.thinned(values, 7)
+        assert len(thin) == 7
+        assert (thin[0], thin[-1]) == (values[0], values[-1])
+        assert plots.thinned(values, 2000) is values
+
+    def test_leave_no_trace(self, content: ReportContent) -> None:
+        import matplotlib
+
+        before = dict(matplotlib.rcParams)
+        render(content)
+        assert dict(matplotlib.rcParams) == before
