@@ -6,7 +6,7 @@ The pool is synthetic: 10 classes of 10 Gaussian clusters each in 128 dimensions
 last hidden layer of a classifier would give, with 1000 validation and 500 labelled images. Each
 strategy runs in a process of its own, on one thread. `MB` is the peak of that process, `of it before`
 what it had reached when the inputs were made. `ratio` is seconds of the slow version in
-tests/baselines over seconds of the package's, on a pool of 2000 and a budget of 50, where both must
+tests/acquisition/baselines over seconds of the package's, on a pool of 2000 and a budget of 50, where both must
 pick the same images. The slow versions keep nothing from pick to pick, form every gradient, and
 (GLISTER) loop over images: the ratio says what that costs, not how other packages compare.
 """
@@ -25,19 +25,15 @@ import multiprocessing
 import resource
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "baselines"))
-
-import reference_baselines as oracle
+import oracles
 
 from rambo_ray.acquisition.baselines import STRATEGIES, StrategyInputs
 
 CLASSES, WIDTH, CLUSTERS = 10, 128, 10
 VALIDATION, LABELED = 1000, 500
+oracle = oracles.load("acquisition/baselines/reference_baselines.py")
 SLOW = {"badge": oracle.badge, "coreset": oracle.coreset, "glister": oracle.glister}
 SLOW_POOL, SLOW_BUDGET = 2000, 50
 REPEATS = 3

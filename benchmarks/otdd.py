@@ -1,4 +1,4 @@
-"""Seconds per subset of the dataset distance, beside the slow version written from its definition.
+"""Seconds per subset of the dataset distance, beside the slow version in tests/otdd, written from its definition.
 
     python benchmarks/otdd.py [--data DIR] [--json]
 
@@ -7,7 +7,7 @@ fashion_mnist/train-*.parquet, else scikit-learn's digits (64 features, 300 imag
 one thread, a couple of minutes. What a set of subsets shares (validation statistics, its label
 distances, its self term) is not counted on either side. `ratio` is the geometric mean, over the
 reference solver's rows, of oracle seconds over fast seconds: both do the same updates there and
-agree to rounding. The oracle's converged rows stop after a fixed number of images_seen, long before the
+agree to rounding. The oracle's converged rows stop after a fixed number of passes, long before the
 fixed point, and are lower bounds.
 """
 
@@ -23,17 +23,14 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "otdd"))
-
-import reference_otdd as oracle
+import oracles
 from images import add_data_option, first_rows
 
 from rambo_ray import otdd
+
+oracle = oracles.load("otdd/reference_otdd.py")
 
 _SIZES = (50, 200)
 _REPEATS = 9

@@ -2,7 +2,7 @@
 
 import sys
 
-from rambo_ray.cli.collect import main
+from rambo_ray.cli.main import job
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(job("collect"))

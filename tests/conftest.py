@@ -1,4 +1,4 @@
-"""What all tests share: one torch thread, hypothesis without deadlines, and the folder of real data."""
+"""What all tests share: one torch thread, hypothesis without deadlines, coarse figures, the folder of real data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+
+from rambo_ray.report import plots
 
 # A deadline measures how busy the machine is, not whether the code is right.
 settings.register_profile("rambo", deadline=None)
@@ -23,6 +25,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="folder with the real datasets in Parquet (default: $RAMBO_DATA); without it their tests are skipped",
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, if it runs the tests, reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What workers of pytest-xdist (--dist loadgroup) must not divide: a file, and all that shares the one Ray.
+
+    The latter is the longest and comes first.
+    """
+    cluster = Path(__file__).parent / "cluster"
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if cluster in item.path.parents else item.path.stem))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: cluster not in item.path.parents)
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +58,11 @@ def _one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def coarse_figures() -> Iterator[None]:
+    """Pictures of an eighth of the pixels, which a fraction of the time draws; only their size is another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "DPI", plots.DPI // 3)
+        yield

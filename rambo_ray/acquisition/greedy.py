@@ -4,7 +4,7 @@ f is fixed during acquisition, since no labels arrive, so margins are computed o
 encodings of the images that can ever be candidates are computed once, too. Joining a batch to S_j
 adds its sum of encodings to that of S_j: no step costs more because S_j is larger.
 
-Letters: N images in the pool, C candidates, D and q as in `utility_model`, G batches of b images.
+Letters: N images in the pool, C candidates, D and q as in `utility_model.network`, G batches of b images.
 """
 
 from __future__ import annotations

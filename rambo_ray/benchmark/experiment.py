@@ -30,6 +30,7 @@ from pydantic import Field, ValidationError
 
 from rambo_ray.acquisition.baselines import NESTED, STRATEGIES
 from rambo_ray.config import loading
+from rambo_ray.config.explain import explain
 from rambo_ray.config.schema import AcquisitionConfig, Config, Count, Section
 from rambo_ray.errors import UserError, nearest
 
@@ -145,7 +146,7 @@ def load(
     try:
         content = ExperimentFile.model_validate(loading.read_yaml(path, "--experiment"))
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error)}") from error
+        raise UserError(f"{where}: {explain(error, ExperimentFile)}") from error
     try:
         return _checked(path, content, configs, overrides, num_seeds, only_budgets)
     except UserError as error:
@@ -247,16 +248,3 @@ def is_nested(kind: str, ask: AcquisitionConfig, budgets: Sequence[int]) -> bool
     if kind == "margin_m_balanced":
         return budgets[-1] <= ask.margin_pool
     return all(budget % ask.batch_size == 0 for budget in budgets[:-1])
-
-
-def _explain(error: ValidationError) -> str:
-    detail = error.errors(include_url=False)[0]
-    place = [str(part) for part in detail["loc"] if part not in ("str", "int", "MethodEntry")]
-    where = ": ".join(part for part in place if not part.startswith("list["))
-    if detail["type"] == "extra_forbidden":
-        owner: Any = ExperimentFile
-        if len(place) > 1:
-            owner = {"panels": PanelEntry, "methods": MethodEntry, "along": Along}.get(place[0], ExperimentFile)
-        return f"{where}: unknown key; {nearest(place[-1], owner.model_fields)}"
-    value = detail["input"] if not isinstance(detail["input"], dict | list) else "..."
-    return " ".join(f"{where}={value}: {detail['msg'].removeprefix('Input ')}".split())

@@ -1,8 +1,8 @@
 """MnistNet on a CPU: its training step with the gradient written out, and its outputs.
 
-What autograd would do with `classifiers.MnistNet`, with the same draws of dropout, so equal but for
+What autograd would do with `networks.MnistNet`, with the same draws of dropout, so equal but for
 rounding, in a fraction of the time (`benchmarks/utility_samples.py`). All but the draws is done by
-`rambo_ray.kernels`, on one thread. In bfloat16, for CPUs with AMX, what conv2 and fc1 multiply is
+`rambo_ray.classifier.kernels`, on one thread. In bfloat16, for CPUs with AMX, what conv2 and fc1 multiply is
 rounded, as by autocast; sums, weights, moments and all else are float32.
 
 Letters: n images of a batch, N at hand, C channels, H x W pixels, P pooled positions, K classes.

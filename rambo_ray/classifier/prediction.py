@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from torch import Tensor
 
-from rambo_ray.classifier import mnist_steps, training
+from rambo_ray.classifier import mnist_steps, probabilities, training
 from rambo_ray.classifier.networks import Classifier
 from rambo_ray.classifier.training import Device, TrainingSettings
 from rambo_ray.errors import RunError
@@ -50,7 +51,7 @@ def predict(
     device = torch.device(device)
     parts: list[tuple[Tensor, Tensor]] = []
     outputs, autocast = model.outputs, training.autocast(device, settings)
-    if mnist_steps.applies(model, settings.precision, device):
+    if settings.kernels == "auto" and mnist_steps.applies(model, settings.precision, device):
         outputs, autocast = mnist_steps.Outputs(model, CHUNK, settings.precision), nullcontext()
     with torch.inference_mode(), training.cuda_kernels(device, settings), autocast:
         # At least one chunk: the arrays of no images need K and E columns too.
@@ -82,8 +83,7 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> Scores:
     """What logits [N, K] say about labels int64 [N]; raises as `evaluate`."""
     if len(labels) == 0 or len(labels) != len(logits):
         raise ValueError(f"labels: {len(labels)} for {len(logits)} images; one each is needed, at least one")
-    z = _finite(logits)
-    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    log_p = log_softmax(_finite(logits).astype(np.float64), axis=1)
     true = log_p[np.arange(len(labels)), labels]
     return Scores(
         accuracy=float((logits.argmax(axis=1) == labels).mean()),
@@ -93,21 +93,14 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def margins(logits: np.ndarray) -> np.ndarray:
-    """p_(1) - p_(2) of the softmax, float32 [N] in [0, 1], of logits [N, K] (Fig. 2, line 16).
+    """Margins of f, float32 [N] in [0, 1], of logits [N, K]; see `probabilities.margins`.
 
     Raises ValueError for fewer than two classes, RunError for logits that are not finite.
     """
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(f"logits: shape {logits.shape}; a margin needs [N, K] with at least two classes")
-    p = np.exp(_finite(logits))
-    p /= p.sum(axis=1, keepdims=True)
-    p.partition(p.shape[1] - 2, axis=1)
-    return (p[:, -1] - p[:, -2]).astype(np.float32)
+    return probabilities.margins(_finite(logits)).astype(np.float32)
 
 
 def _finite(logits: np.ndarray) -> np.ndarray:
-    """Logits in float64, shifted so that each row's largest is 0; RunError if one is not finite."""
     if not np.isfinite(logits).all():
         raise RunError("logits that are not finite: f's training diverged; lower classifier.learning_rate")
-    z = logits.astype(np.float64)
-    return z - z.max(axis=1, keepdims=True)
+    return logits

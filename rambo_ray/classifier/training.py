@@ -17,7 +17,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,11 +30,13 @@ from rambo_ray.classifier import mnist_steps
 from rambo_ray.classifier.networks import NETWORKS, Classifier, Shape, build
 from rambo_ray.config.schema import ClassifierConfig
 from rambo_ray.errors import UserError
+from rambo_ray.numerics import Reproducible
 
 # Part of every settings's identity: raise it when the same settings would train another network.
 RULE = 1
 
 Precision = Literal["float32", "bfloat16"]
+Kernels = Literal["auto", "off"]
 Device = str | torch.device
 Arrays = dict[str, np.ndarray]
 
@@ -45,6 +47,7 @@ class TrainingSettings:
 
     mean and std are per channel, of pixels scaled to [0, 1]; image_shape is (C, H, W). `precision`
     is resolved: bfloat16 is that of products, as under autocast; the weights and Adam stay float32.
+    kernels: whether mnist_net may train in compiled ones; they change rounding only.
     """
 
     classifier: str
@@ -57,6 +60,8 @@ class TrainingSettings:
     std: tuple[float, ...]
     image_shape: Shape
     num_classes: int
+    kernels: Kernels = "auto"
+    reproducible: Reproducible = "machine"
 
     @classmethod
     def from_config(
@@ -68,6 +73,7 @@ class TrainingSettings:
         image_shape: Shape,
         num_classes: int,
         device: Device = "cpu",
+        reproducible: Reproducible = "machine",
     ) -> TrainingSettings:
         """The settings of a configuration for one dataset, on the kind of device that will train."""
         channels = image_shape[0]
@@ -76,19 +82,35 @@ class TrainingSettings:
                 f"mean={tuple(mean)}, std={tuple(std)}: one value per channel is needed, the images have "
                 f"{channels}; set data.channels"
             )
-        return cls(
+        made = cls(
             classifier=classifier.name,
-            **classifier.model_dump(exclude={"name", "precision"}),  # so that a new key is not forgotten
-            precision=choose_precision(classifier.precision, device, classifier.name),
+            **classifier.model_dump(exclude={"name", "precision", "kernels"}),  # so that a new key is not forgotten
+            precision="float32",
+            kernels="off" if reproducible == "any_x86" else classifier.kernels,
+            reproducible=reproducible,
             mean=tuple(map(float, mean)),
             std=tuple(map(float, std)),
             image_shape=(int(channels), int(image_shape[1]), int(image_shape[2])),
             num_classes=int(num_classes),
         )
+        return made.on(device, classifier.precision)
+
+    def on(self, device: Device, precision: str) -> TrainingSettings:
+        """The same on a kind of device, with what a configuration's `precision` means there."""
+        if self.reproducible == "any_x86":  # CPUs differ in how they compute in bfloat16
+            return replace(self, precision="float32")
+        return replace(self, precision=choose_precision(precision, device, self.classifier, self.kernels))
 
     def identity(self) -> str:
-        """Canonical JSON of the settings, for content hashes; of your own network it has only the name."""
-        return json.dumps({"rule": RULE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        """Canonical JSON of the settings, for content hashes; of your own network it has only the name.
+
+        What changes rounding only is left out, except where equal bits are what was asked for.
+        """
+        content = {"rule": RULE, **asdict(self)}
+        del content["kernels"]
+        if self.reproducible == "machine":
+            del content["reproducible"]
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -106,7 +128,7 @@ class Trained:
     seconds: float
 
 
-def choose_precision(setting: str, device: Device, classifier: str) -> Precision:
+def choose_precision(setting: str, device: Device, classifier: str, kernels: Kernels = "auto") -> Precision:
     """The precision a setting means for a classifier on a device: auto is bfloat16 only where that is faster.
 
     A CPU without AMX or AVX512-BF16 emulates bfloat16 far slower than it computes float32. For
@@ -117,7 +139,7 @@ def choose_precision(setting: str, device: Device, classifier: str) -> Precision
         return setting  # type: ignore[return-value]
     precisions: tuple[Precision, ...] = ("bfloat16", "float32")
     for precision in precisions:
-        if choose_kernels(classifier, precision, device) == "compiled":
+        if choose_kernels(classifier, precision, device, kernels) == "compiled":
             return precision
     if torch.device(device).type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -128,8 +150,12 @@ def choose_precision(setting: str, device: Device, classifier: str) -> Precision
     return "bfloat16" if native else "float32"
 
 
-def choose_kernels(classifier: str, precision: Precision, device: Device) -> Literal["compiled", "torch"]:
-    """Who computes a classifier's trainings there: `rambo_ray.kernels`, if this machine can build them, or torch."""
+def choose_kernels(
+    classifier: str, precision: Precision, device: Device, kernels: Kernels = "auto"
+) -> Literal["compiled", "torch"]:
+    """Who computes a classifier's trainings there: `classifier.kernels`, if allowed and this machine can, or torch."""
+    if kernels == "off":
+        return "torch"
     network = NETWORKS.get(classifier)
     return "compiled" if mnist_steps.compiles(network, precision, torch.device(device)) else "torch"
 
@@ -137,7 +163,7 @@ def choose_kernels(classifier: str, precision: Precision, device: Device) -> Lit
 def prepare(pixels: np.ndarray, settings: TrainingSettings, device: Device = "cpu") -> Tensor:
     """Normalised float32 [N, C, H, W] of pixels uint8 [N, H, W, C], in the classifier's layout.
 
-    Make it once per set of images and per process; `train` and `rambo_ray.prediction` take it
+    Make it once per set of images and per process; `train` and `rambo_ray.classifier.prediction` take it
     in place of the pixels. The pixels may be read-only and are never written. Raises ValueError for
     pixels of another type or shape than the settings's.
     """
@@ -192,7 +218,7 @@ def train(
         normalised = any(isinstance(module, _BatchNorm) for module in model.modules())
         bounds = batch_bounds(n, settings.batch_size, 2 if normalised else 1)
         steps: AutogradSteps | mnist_steps.CompiledSteps
-        if mnist_steps.applies(model, settings.precision, device):
+        if settings.kernels == "auto" and mnist_steps.applies(model, settings.precision, device):
             steps = mnist_steps.CompiledSteps(
                 model, x, y, settings.learning_rate, settings.batch_size, settings.precision
             )

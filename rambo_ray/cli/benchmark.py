@@ -1,70 +1,46 @@
-"""The job behind `jobs/benchmark.py`: from an experiment's name to its runs, tables, plots and report."""
+"""`rambo benchmark`: from an experiment's name to its runs, tables, plots and report."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from rambo_ray import numerics
 from rambo_ray.benchmark import experiment, layout
 from rambo_ray.benchmark import report as benchmark_report
 from rambo_ray.benchmark import results as benchmark_results
 from rambo_ray.benchmark.experiment import Experiment
 from rambo_ray.benchmark.results import METRICS, Results
 from rambo_ray.benchmark.runs import Failure, RunStore
-from rambo_ray.cli.entry import Parser, exit_code
+from rambo_ray.cli import ready
 from rambo_ray.cluster import benchmark
 from rambo_ray.cluster.session import connect
-from rambo_ray.errors import UserError, nearest
+from rambo_ray.errors import UserError
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.progress import Stages, duration
 from rambo_ray.utility_samples.store import SampleStore
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of `jobs/benchmark.py`."""
-    made = Parser(
-        prog="benchmark.py",
-        description="Compare RAMBO with other strategies and with its own controls, run by run.",
-        epilog="Finished runs are kept in DIR/cells.jsonl and shared by all experiments; the same command computes "
-        "what is missing.",
-    )
-    made.add_argument("--experiment", metavar="NAME", help="of jobs/experiments, or the path of a YAML file")
-    made.add_argument("--output", metavar="DIR", help="output directory, for any number of experiments")
-    made.add_argument("--seeds", metavar="N", type=int, help="only the first N seeds of the experiment")
-    made.add_argument("--budgets", metavar="B,B", type=_numbers, help="only these budgets of the experiment")
-    made.add_argument("--samples", metavar="DIR", help="folder of utility samples; default: DIR/work/utility_samples")
-    made.add_argument("--report", action="store_true", help="compute nothing: report what is finished")
-    made.add_argument("--list", action="store_true", help="list the experiments and exit")
-    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key in all panels")
-    return made
-
-
-def main(jobs: Path, arguments: Sequence[str] | None = None) -> int:
-    """Run a benchmark; `jobs` holds experiments/ and configs/. Returns the exit code, 1 where a run failed, too."""
-
-    def job() -> int:
-        parsed = parser().parse_intermixed_args(arguments)
-        known = {path.stem: path for path in sorted((jobs / "experiments").glob("*.yaml"))}
-        if parsed.list:
-            for name, path in known.items():
-                print(f"{name:<24} {experiment.load(path, jobs / 'configs').title}")
-            return 0
-        for option in ("experiment", "output"):
-            if getattr(parsed, option) is None:
-                raise UserError(f"--{option}: is needed; see benchmark.py --help")
-        file = _file(parsed.experiment, known)
-        wanted = experiment.load(file, jobs / "configs", parsed.overrides, parsed.seeds, parsed.budgets)
-        command = f"python jobs/benchmark.py --experiment {parsed.experiment} --output {parsed.output}"
-        command += f" --seeds {parsed.seeds}" if parsed.seeds is not None else ""
-        command += f" --budgets {','.join(map(str, parsed.budgets))}" if parsed.budgets is not None else ""
-        command = " ".join([command, *parsed.overrides])
-        samples = Path(parsed.samples) if parsed.samples else None
-        failures = execute(wanted, Path(parsed.output), command, samples=samples, compute=not parsed.report)
-        return 1 if failures else 0
-
-    return exit_code("benchmark.py", job)
+def called(parsed: argparse.Namespace) -> int:
+    """The command `benchmark`; returns its exit code, 1 where a run failed."""
+    if parsed.list:
+        for name, path in ready.known("experiment").items():
+            print(f"{name:<24} {experiment.load(path, ready.configs()).title}")
+        return 0
+    for option in ("experiment", "output"):
+        if getattr(parsed, option) is None:
+            raise UserError(f"--{option}: is needed; see {parsed.program} --help")
+    file = ready.file("experiment", parsed.experiment)
+    wanted = experiment.load(file, ready.configs(), parsed.overrides, parsed.seeds, parsed.budgets)
+    numerics.settle(wanted.panels[0].config.cluster.reproducible, restart=parsed.restart)
+    command = f"rambo benchmark --experiment {parsed.experiment} --output {parsed.output}"
+    command += f" --seeds {parsed.seeds}" if parsed.seeds is not None else ""
+    command += f" --budgets {','.join(map(str, parsed.budgets))}" if parsed.budgets is not None else ""
+    command = " ".join([command, *parsed.overrides])
+    samples = Path(parsed.samples) if parsed.samples else None
+    failures = execute(wanted, Path(parsed.output), command, samples=samples, compute=not parsed.report)
+    return 1 if failures else 0
 
 
 def execute(
@@ -97,23 +73,6 @@ def execute(
     _write(results, where / wanted.name, failures, total - len(results.runs), command)
     _say(results, stages, where / wanted.name, failures, time.monotonic() - began)
     return failures
-
-
-def _numbers(text: str) -> list[int]:
-    """Whole numbers between commas; argparse makes an error of a ValueError."""
-    return [int(part) for part in text.split(",")]
-
-
-_numbers.__name__ = "budgets such as 500,1000 as a"  # argparse says: invalid ... value: 'x'
-
-
-def _file(name: str, known: dict[str, Path]) -> Path:
-    if name in known:
-        return known[name]
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    remedy = f"{nearest(name, known)} (or give the path of a YAML file)"
-    raise UserError(f"--experiment {name}: no such experiment; {remedy}")
 
 
 def _writable(folder: Path) -> Path:

@@ -1,6 +1,6 @@
-"""The job behind `jobs/collect.py`: the utility samples of a run and nothing else.
+"""`rambo collect`: the utility samples of a run and nothing else.
 
-On a cluster they are nearly all of the work. What is collected here is what `jobs/run.py` with the
+On a cluster they are nearly all of the work. What is collected here is what `rambo run` with the
 same configuration and `--output` would train first, so that it goes on from there; a sweep or a
 benchmark reads it by `--samples DIR/utility_samples`.
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
-from rambo_ray.cli.entry import Parser, exit_code
+from rambo_ray import numerics
+from rambo_ray.cli import ready
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
 from rambo_ray.config import loading
@@ -26,28 +26,12 @@ from rambo_ray.progress import Stages, duration
 from rambo_ray.utility_samples.store import SampleStore
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of `jobs/collect.py`."""
-    made = Parser(
-        prog="collect.py",
-        description="Collect a run's utility samples: retrain the classifier on subsets of the labelled images.",
-        epilog="jobs/run.py with the same configuration and --output goes on from what is collected.",
-    )
-    made.add_argument("--config", metavar="FILE", help="YAML configuration, such as jobs/configs/digits.yaml")
-    made.add_argument("--output", metavar="DIR", required=True, help="output directory of the run")
-    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the configuration")
-    return made
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Collect; returns the exit code, see `rambo_ray.main.exit_code`."""
-
-    def job() -> int:
-        parsed = parser().parse_intermixed_args(arguments)
-        execute(loading.load(parsed.config, parsed.overrides), parsed.output)
-        return 0
-
-    return exit_code("collect.py", job)
+def called(parsed: argparse.Namespace) -> int:
+    """The command `collect`; returns its exit code."""
+    config = loading.load(ready.file("config", parsed.config), parsed.overrides)
+    numerics.settle(config.cluster.reproducible, restart=parsed.restart)
+    execute(config, parsed.output)
+    return 0
 
 
 def execute(config: Config, folder: str) -> Measured:
@@ -77,5 +61,5 @@ def execute(config: Config, folder: str) -> Measured:
     )
     if usage.retrained:
         stages.say(f"actors were training {usage.busy_fraction:.0%} of their time")
-    stages.say(f"files in {output.folder / 'utility_samples'}; go on with jobs/run.py --output {output.folder}")
+    stages.say(f"files in {output.folder / 'utility_samples'}; go on with rambo run --output {output.folder}")
     return measured

@@ -1,15 +1,15 @@
-"""The main job behind `jobs/run.py`: from the command line to the files of a run."""
+"""`rambo run`, the main command: from its arguments to the files of a run."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rambo_ray import numerics
 from rambo_ray.classifier.training import TrainingSettings, choose_kernels
-from rambo_ray.cli.entry import Parser, exit_code
+from rambo_ray.cli import ready
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config import loading
@@ -26,41 +26,18 @@ from rambo_ray.report.page import ReportContent, ranking_reading, render
 from rambo_ray.utility_model.network import save
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of `jobs/run.py`."""
-    made = Parser(
-        prog="run.py",
-        description="Pick the pool images to send to the annotators (RAMBO, one-round active learning).",
-        epilog="Every key of the configuration, its default and its meaning: run.py --keys",
-    )
-    made.add_argument("--config", metavar="FILE", help="YAML configuration, such as jobs/configs/digits.yaml")
-    made.add_argument("--output", metavar="DIR", help="output directory; the same one again resumes the run")
-    made.add_argument("--dry-run", action="store_true", help="say what the run would cost on this cluster, and exit")
-    made.add_argument("--keys", action="store_true", help="list all configuration keys and exit")
-    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the configuration")
-    return made
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job; returns its exit code, see `exit_code`."""
-
-    def job() -> int:
-        parsed = parser().parse_intermixed_args(arguments)
-        if parsed.keys:
-            for name, default, meaning in loading.all_keys():
-                print(f"{name}={'null' if default is None else default}\n    {meaning}")
-            return 0
-        config = loading.load(parsed.config, parsed.overrides)
-        if parsed.output is not None:
-            output_section = config.output.model_copy(update={"dir": parsed.output})
-            config = config.model_copy(update={"output": output_section})
-        if parsed.dry_run:
-            forecast_costs(config)
-        else:
-            execute(config)
-        return 0
-
-    return exit_code("run.py", job)
+def called(parsed: argparse.Namespace) -> int:
+    """The command `run`; returns its exit code."""
+    config = loading.load(ready.file("config", parsed.config), parsed.overrides)
+    numerics.settle(config.cluster.reproducible, restart=parsed.restart)
+    if parsed.output is not None:
+        output_section = config.output.model_copy(update={"dir": parsed.output})
+        config = config.model_copy(update={"output": output_section})
+    if parsed.dry_run:
+        forecast_costs(config)
+    else:
+        execute(config)
+    return 0
 
 
 def execute(config: Config) -> dict[str, Any]:
@@ -127,7 +104,7 @@ def _describe(config: Config, problem: Problem) -> str:
 
 
 def _describe_cluster(session: Session, settings: TrainingSettings) -> str:
-    kernels = choose_kernels(settings.classifier, settings.precision, session.device)
+    kernels = choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels)
     compiled = " in compiled kernels" if kernels == "compiled" else ""
     return f"Ray: {session.describe()}; {settings.classifier} on {session.device}, {settings.precision}{compiled}"
 
@@ -180,7 +157,7 @@ def _metrics(
             "passes_per_second": images_seen / training_s if training_s else None,
         },
         "precision": settings.precision,
-        "kernels": choose_kernels(settings.classifier, settings.precision, session.device),
+        "kernels": choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels),
         "cluster": session.describe(),
     }
 

@@ -1,16 +1,14 @@
-"""The job behind `jobs/sweep.py`: from a configuration and a space to a table, plots and the best setting."""
+"""`rambo sweep`: from a configuration and a space to a table, plots and the best setting."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
-
-from rambo_ray.cli.entry import Parser, exit_code
+from rambo_ray import numerics
+from rambo_ray.cli import ready
 from rambo_ray.cluster import prepare, sweep
 from rambo_ray.cluster.prepare import Request
 from rambo_ray.cluster.session import connect
@@ -35,38 +33,15 @@ from rambo_ray.utility_samples.store import SampleStore
 ORACLE = "ORACLE: these results use labels of the pool, which a real user does not have."
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of `jobs/sweep.py`."""
-    made = Parser(
-        prog="sweep.py",
-        description="Try settings of u_hat and of the acquisition, without labels of the pool, and name the best.",
-        epilog="The same command again continues an interrupted sweep. Keys of a configuration: run.py --keys",
-    )
-    made.add_argument("--config", metavar="FILE", help="YAML configuration that the sweep varies")
-    made.add_argument("--space", metavar="FILE", required=True, help="YAML space, such as tune_configs/lambda_ot.yaml")
-    made.add_argument("--output", metavar="DIR", required=True, help="output directory of the sweep")
-    made.add_argument(
-        "--samples", metavar="DIR", help="folder of utility samples to read and add to; default: DIR/utility_samples"
-    )
-    made.add_argument(
-        "--oracle", action="store_true", help="research only: judge by the benchmark's labels of the pool"
-    )
-    made.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the configuration")
-    return made
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a sweep; returns its exit code, see `rambo_ray.main.exit_code`; 1 where no trial finished, too."""
-
-    def job() -> int:
-        parsed = parser().parse_intermixed_args(arguments)
-        base = loading.load(parsed.config, parsed.overrides)
-        space = search_space.load(parsed.space, base)
-        samples = Path(parsed.samples) if parsed.samples else None
-        summary = execute(base, space, parsed.output, Path(parsed.space), samples=samples, oracle=parsed.oracle)
-        return 0 if summary.best is not None else 1
-
-    return exit_code("sweep.py", job)
+def called(parsed: argparse.Namespace) -> int:
+    """The command `sweep`; returns its exit code, 1 where no trial finished."""
+    base = loading.load(ready.file("config", parsed.config), parsed.overrides)
+    numerics.settle(base.cluster.reproducible, restart=parsed.restart)
+    space_file = ready.file("space", parsed.space)
+    space = search_space.load(space_file, base)
+    samples = Path(parsed.samples) if parsed.samples else None
+    summary = execute(base, space, parsed.output, space_file, samples=samples, oracle=parsed.oracle)
+    return 0 if summary.best is not None else 1
 
 
 def execute(
@@ -100,7 +75,7 @@ def execute(
             space=space,
             k=k,
             scale=scale,
-            prepared={key: ray.put(prepared) for key, prepared in zip(requests, made, strict=True)},
+            prepared=dict(zip(requests, prepare.share(made), strict=True)),
             fingerprints=fingerprints,
             folder=str(output.folder),
             oracle=oracle,
@@ -171,11 +146,11 @@ def _requests(
 
 
 def _best(base: Config, summary: Summary, oracle: bool) -> str:
-    """best.yaml: the base with the best point's values, ready for jobs/run.py."""
+    """best.yaml: the base with the best point's values, ready for `rambo run`."""
     assert summary.best is not None
     config = search_space.configure(base, summary.best.values, base.seed)
     lines = [f"# {line}" for line in ((ORACLE,) if oracle else ())]
-    lines += [f"# {summary.sentence}", "# python jobs/run.py --config best.yaml --output DIR"]
+    lines += [f"# {summary.sentence}", "# rambo run --config best.yaml --output DIR"]
     return "\n".join(lines) + "\n" + loading.dump(config)
 
 

@@ -59,7 +59,7 @@ def run(
     total = sum(len(group.runs) for group in groups)
     shown = stages.progress(total, sum(_weight(pending) for group in groups for pending in group.runs), label="runs")
     failures: list[Failure] = []
-    for number, wave in enumerate(waves := _waves(groups, session.num_workers), start=1):
+    for number, wave in enumerate(waves := waves_of(groups, session.num_workers), start=1):
         count = sum(len(group.runs) for group in wave)
         names = wave[0].name if len(wave) == 1 else f"{wave[0].name} to {wave[-1].name}"
         stages.say(f"\n{names}: {count} runs ({number} of {len(waves)})")
@@ -71,7 +71,8 @@ def run(
     return failures
 
 
-def _waves(groups: Sequence[RunGroup], workers: int) -> list[list[RunGroup]]:
+def waves_of(groups: Sequence[RunGroup], workers: int) -> list[list[RunGroup]]:
+    """The groups in their order, in waves just large enough to give each worker RUNS_PER_WORKER runs."""
     waves: list[list[RunGroup]] = [[]]
     for group in groups:
         if sum(len(s.runs) for s in waves[-1]) >= RUNS_PER_WORKER * workers:

@@ -55,7 +55,7 @@ def fit_on_cluster(
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # Ray Train passes these on to its controller and workers
     name = f"fit-{identity(task)[:16]}"
-    finished = _finished(task, storage / name)
+    finished = finished_fit(task, storage / name)
     if finished is not None:
         done(finished.history[-1])
         return finished
@@ -94,7 +94,7 @@ def fit_here(
 ) -> FitResult:
     """`fitting.fit` in this process, with the bits of `fit_on_cluster`; a finished fit in `storage` is read back."""
     folder = storage / f"fit-{identity(task)[:16]}"
-    finished = _finished(task, folder)
+    finished = finished_fit(task, folder)
     if finished is not None:
         for metrics in finished.history:
             done(metrics)
@@ -130,7 +130,7 @@ def _checkpoint_name(iteration: int, epoch: int) -> str:
     return f"iteration_{iteration + 1:02d}_epoch_{epoch:03d}"
 
 
-def _finished(task: FitInput, folder: Path) -> FitResult | None:
+def finished_fit(task: FitInput, folder: Path) -> FitResult | None:
     """What the last checkpoint of a whole fit holds: resuming from it leaves nothing to compute."""
     last = folder / _checkpoint_name(len(task.interpolation) - 1, task.config.outer_epochs - 1) / _STATE_FILE
     try:

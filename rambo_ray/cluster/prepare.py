@@ -6,9 +6,10 @@ an earlier sweep, an interrupted one or a plain run has trained there is not tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import ray
 
 from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.classifier import prediction
@@ -48,6 +49,11 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     passed.close()
     stages.end()
     return made
+
+
+def share(made: Iterable[PreparedProblem]) -> list[ray.ObjectRef]:
+    """Each prepared problem in the cluster's object store, for any number of trials."""
+    return [ray.put(prepared) for prepared in made]
 
 
 def _ground(run: ClusterRun, outputs: bool, measured: Measured, done: Callable[[int], None]) -> PreparedProblem:

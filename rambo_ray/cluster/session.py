@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import ray
 
+from rambo_ray import numerics
 from rambo_ray.config.schema import ClusterConfig
 from rambo_ray.errors import UserError
 
@@ -63,9 +64,12 @@ def connect(config: ClusterConfig) -> Iterator[Session]:
     names a cluster; without either a local one is started, with as many CPUs as the run asks for.
     Raises UserError where the cluster cannot be reached or cannot hold what was asked for.
     """
+    numerics.settle(config.reproducible, restart=False)
     own = not ray.is_initialized()
     if own:
         _start(config)
+    else:
+        _check_environment(config)
     try:
         yield _session(config)
     finally:
@@ -79,7 +83,7 @@ def _start(config: ClusterConfig) -> None:
         "log_to_driver": False,
         "configure_logging": True,
         "logging_level": "ERROR",
-        "runtime_env": {"env_vars": dict(_ENVIRONMENT)},
+        "runtime_env": {"env_vars": {**_ENVIRONMENT, **numerics.variables(config.reproducible)}},
     }
     address = config.address or os.environ.get("RAY_ADDRESS")
     if address:
@@ -102,12 +106,22 @@ def _start(config: ClusterConfig) -> None:
     )
 
 
+def _check_environment(config: ClusterConfig) -> None:
+    """Whether the workers of a Ray that is there already compute as asked: they have its job's environment."""
+    held = (ray.get_runtime_context().runtime_env or {}).get("env_vars", {})
+    if config.reproducible == "any_x86" and not numerics.pinned(held):
+        raise UserError(
+            "cluster.reproducible=any_x86: this process is connected to a Ray whose workers compute otherwise; "
+            "disconnect it first (ray.shutdown())"
+        )
+
+
 def _session(config: ClusterConfig) -> Session:
     resources = ray.cluster_resources()
     total_cpus, total_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     gpus = config.gpus_per_worker
     if gpus is None:
-        gpus = 0.25 if total_gpus else 0.0
+        gpus = 0.25 if total_gpus and config.reproducible == "machine" else 0.0
     if gpus > total_gpus:
         raise UserError(f"cluster.gpus_per_worker={gpus}: the cluster has {total_gpus:g} GPUs; lower it or set it to 0")
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -127,7 +127,7 @@ def run(
             max_concurrent_trials=at_once,
             reuse_actors=True,  # a new process takes 4 s to import torch
             search_alg=_optuna(space, study.base, points, len(seeds)) if optuna else None,
-            scheduler=_scheduler(space),
+            scheduler=make_scheduler(space),
         ),
         run_config=tune.RunConfig(
             name=time.strftime("%Y%m%d-%H%M%S"),
@@ -220,7 +220,7 @@ def _fit(session: Session, study: Study) -> Fit:
     return trained
 
 
-def _scheduler(space: Space) -> TrialScheduler:
+def make_scheduler(space: Space) -> TrialScheduler:
     """Looks at u_hat's ranking of D_val after each outer epoch; the end of a trial is never cut off."""
     ask = space.scheduler
     looks_at: dict[str, Any] = {"time_attr": "epoch", "metric": "ranking", "mode": "max", "grace_period": ask.grace}
@@ -238,7 +238,7 @@ def _optuna(space: Space, base: Config, first: Sequence[Values], repeats: int) -
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = OptunaSearch(
-        space={key: _domain(dimension) for key, dimension in space.keys.items()},
+        space={key: optuna_distribution(dimension) for key, dimension in space.keys.items()},
         metric="objective",
         mode="max",
         points_to_evaluate=[dict(values) for values in first] or None,
@@ -247,7 +247,7 @@ def _optuna(space: Space, base: Config, first: Sequence[Values], repeats: int) -
     return Repeater(search, repeat=repeats, set_index=True)
 
 
-def _domain(dimension: Dimension) -> Any:
+def optuna_distribution(dimension: Dimension) -> Any:
     """A drawn dimension as Optuna's distribution."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 

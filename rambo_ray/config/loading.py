@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
+from rambo_ray.config.explain import dotted, explain
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import UserError, nearest
 
@@ -104,11 +104,7 @@ def parse(content: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        line = _explain(details[0])
-        if len(details) > 1:
-            line += f" (and {len(details) - 1} more)"
-        raise UserError(" ".join(line.split())) from error
+        raise UserError(explain(error, Config, separator=".")) from error
 
 
 def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -133,7 +129,7 @@ def all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tupl
 
 def dotted_keys() -> list[str]:
     """The dotted names of all keys."""
-    return [name for name, _, _ in all_keys()]
+    return list(dotted(Config))
 
 
 def differences(a: Config, b: Config) -> list[str]:
@@ -154,9 +150,12 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def relevant(config: Config) -> dict[str, Any]:
-    """The keys that can change a result, by their dotted names: not where and on what it is computed."""
-    without = ("cluster.", "output.", "data.root", "data.download")
-    return {key: value for key, value in flatten(config).items() if not key.startswith(without)}
+    """The keys that can change a result beyond rounding, by their dotted names; with `any_x86`, rounding counts."""
+    without = ("cluster.", "output.", "data.root", "data.download", "classifier.kernels")
+    kept = {key: value for key, value in flatten(config).items() if not key.startswith(without)}
+    if config.cluster.reproducible != "machine":
+        kept["cluster.reproducible"] = config.cluster.reproducible
+    return kept
 
 
 def needs_retraining(key: str) -> bool:
@@ -176,32 +175,3 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         else:
             raise UserError(f"{key}: unknown key; {nearest(key, dotted_keys())}")
     return parse(content)
-
-
-def _explain(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] in ("extra_forbidden", "invalid_key"):
-        known = dotted_keys()
-        sections = {name.partition(".")[0] for name in known}
-        by_last_part = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-        if by_last_part:  # the right key in the wrong section
-            return f"{key}: unknown key; did you mean '{by_last_part[0]}'?"
-        section, dot, _ = key.partition(".")
-        if dot and section in sections:
-            known = [name for name in known if name.startswith(f"{section}.")]
-        elif not dot:
-            known = sorted({*sections, "seed"})
-        return f"{key}: unknown key; {nearest(key, known)}"
-    if detail["type"] == "value_error":
-        return detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "model_type":
-        return f"{key}={_brief(detail['input'])}: is a section; write its keys below it"
-    rule = detail["msg"].removeprefix("Input ")
-    meaning = {name: text for name, _, text in all_keys()}.get(key)
-    tail = f"; it is: {meaning}" if meaning else ""
-    return f"{key}={_brief(detail['input'])}: {rule}{tail}"
-
-
-def _brief(value: object) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

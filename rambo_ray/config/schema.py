@@ -3,7 +3,7 @@
 The sections read in the order of the paper. Each key says its meaning, its unit and the paper's
 symbol. Checks that need one section stand in that section; checks across sections in `Config`;
 checks that need the data (k, the pool's size) in `check_sizes`, which is called as soon as the
-data's sizes are known and before any training. `rambo_ray.settings` reads YAML and overrides.
+data's sizes are known and before any training. `rambo_ray.config.loading` reads YAML and overrides.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rambo_ray.numerics import Reproducible
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int | None, Field(ge=1)]
@@ -81,6 +83,10 @@ class ClassifierConfig(Section):
     max_epochs: Count = Field(100, description="stop after this many epochs at the latest")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 products where that is fastest (GPU; CPU with AMX), else float32"
+    )
+    kernels: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: mnist_net trains in compiled kernels on a CPU with a C compiler; off: in torch",
     )
 
 
@@ -189,6 +195,11 @@ class ClusterConfig(Section):
         "holds, on a CPU 1",
     )
     fit_workers: Count = Field(1, description="Ray Train workers that fit u_hat")
+    reproducible: Reproducible = Field(
+        "machine",
+        description="machine: one selection on machines of one type, in their fastest arithmetic; any_x86: one "
+        "selection on all x86 CPUs with AVX2, in float32, several times slower",
+    )
     max_tries: Count = Field(3, description="times one piece of work may kill its worker before the run stops")
     dashboard: bool = Field(False, description="start the dashboard with a local Ray")
 
@@ -222,6 +233,17 @@ class Config(Section):
                 f"cluster.fit_workers={workers}: must divide utility_model.shards={shards}, so that sums do not "
                 f"depend on the workers; set utility_model.shards={workers * max(1, shards // workers)}"
             )
+        if self.cluster.reproducible == "any_x86":
+            if self.classifier.precision == "bfloat16":
+                raise ValueError(
+                    "classifier.precision=bfloat16: CPUs differ in how they compute in it, and "
+                    "cluster.reproducible=any_x86; set classifier.precision=float32"
+                )
+            if self.cluster.gpus_per_worker:
+                raise ValueError(
+                    f"cluster.gpus_per_worker={self.cluster.gpus_per_worker:g}: no GPU adds up as a CPU does, and "
+                    "cluster.reproducible=any_x86; set cluster.gpus_per_worker=0"
+                )
         if self.data.name != "own":
             nested_sizes(self.pretraining, self.data.num_labeled)
         return self

@@ -2,7 +2,7 @@
 
 The probe trains f on a few subsets of middling size (on a GPU also a small stack of one), computes
 an OTDD, passes images through f and u_hat, and fits u_hat for two outer epochs.
-Everything else follows by proportion, for trainings to `retraining.relative_cost`.
+Everything else follows by proportion, for trainings to `measuring.relative_cost`.
 
 Letters: n images of a subset, N in the pool, as elsewhere.
 """

@@ -1,8 +1,8 @@
 """The files of a run, and the check that an output directory belongs to the run that wants it.
 
     selection.parquet   id, pool_index, order, step, margin, utility: the images to annotate
-    utility_samples/    see `sample_store`
-    utility_model.*     see `utility_model`
+    utility_samples/    see `rambo_ray.utility_samples.store`
+    utility_model.*     see `rambo_ray.utility_model.network`
     metrics.json, config.yaml, manifest.json, report.html
 
 Every file is written under a temporary name and renamed. `config.yaml` is written first: it is how
@@ -37,7 +37,8 @@ PACKAGES = ("rambo-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "POT
 # What a run may change and still go on in the same directory: nothing that its stored utility
 # samples, or the split their positions refer to, depend on.
 _MAY_DIFFER = ("cluster.", "output.", "acquisition.", "utility_model.", "utility_samples.num_")
-_MAY_DIFFER_TOO = ("data.root", "data.download", "pretraining.num_interpolated")
+_MAY_DIFFER_TOO = ("data.root", "data.download", "pretraining.num_interpolated", "classifier.kernels")
+_MUST_AGREE = ("cluster.reproducible",)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Output:
             keys = [
                 key
                 for key in loading.differences(earlier, config)
-                if not key.startswith(_MAY_DIFFER) and key not in _MAY_DIFFER_TOO
+                if not key.startswith(_MAY_DIFFER) and key not in _MAY_DIFFER_TOO or key in _MUST_AGREE
             ]
             if keys:
                 first, second = (_shown(loading.flatten(each)[keys[0]]) for each in (earlier, config))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rambo_ray.classifier.training import TrainingSettings, choose_precision
+from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import Config, check_sizes, nested_sizes
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError
@@ -61,8 +61,7 @@ class Plan:
 
     def on(self, device: str) -> Plan:
         """The same plan for a kind of device, "cpu" or "cuda"."""
-        setting = self.config.classifier.precision
-        training = replace(self.training, precision=choose_precision(setting, device, self.training.classifier))
+        training = self.training.on(device, self.config.classifier.precision)
         if training == self.training:
             return self
         measuring = replace(self.measuring, training=training)
@@ -143,6 +142,7 @@ def training_settings(config: Config, problem: Problem, device: str = "cpu") -> 
         image_shape=(channels, height, width),
         num_classes=len(problem.class_names),
         device=device,
+        reproducible=config.cluster.reproducible,
     )
 
 

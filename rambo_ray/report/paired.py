@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.stats import bootstrap, sem, ttest_1samp
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -50,12 +50,15 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Paire
     mean = float(values.mean())
     low = high = boot_low = boot_high = nan
     if len(values) > 1:
-        half = float(student_t.ppf(0.5 + LEVEL / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-        low, high = mean - half, mean + half
-        # The generator is fixed: an interval must not depend on what was compared before it.
-        drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-        tails = [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
-        boot_low, boot_high = (float(v) for v in np.percentile(values[drawn].mean(axis=1), tails))
+        if np.ptp(values) == 0:  # no spread: scipy warns, and both intervals are the one value
+            low = high = boot_low = boot_high = mean
+        else:
+            low, high = (float(v) for v in ttest_1samp(values, 0.0).confidence_interval(LEVEL))
+            # The generator is fixed: an interval must not depend on what was compared before it.
+            drawn = bootstrap(
+                (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile", rng=0
+            ).confidence_interval
+            boot_low, boot_high = float(drawn.low), float(drawn.high)
     return PairedDifference(mean, low, high, boot_low, boot_high, int((values > 0).sum()), len(values))
 
 
@@ -63,4 +66,4 @@ def mean_and_error(values: Mapping[int, float]) -> tuple[float, float]:
     """Mean and standard error over seeds; NaN below one and below two."""
     found = np.array([v for v in values.values() if math.isfinite(v)], dtype=np.float64)
     mean = float(found.mean()) if len(found) else math.nan
-    return mean, float(found.std(ddof=1) / math.sqrt(len(found))) if len(found) > 1 else math.nan
+    return mean, float(sem(found)) if len(found) > 1 else math.nan

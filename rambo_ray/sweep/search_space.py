@@ -28,6 +28,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from rambo_ray import seeds
 from rambo_ray.config import loading
+from rambo_ray.config.explain import explain
 from rambo_ray.config.schema import Config, Count, CountOrNone, NonNegative, Section
 from rambo_ray.errors import UserError, nearest
 
@@ -177,7 +178,7 @@ def load(path: str | Path, base: Config) -> Space:
     try:
         space = Space.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"--space {path}: {_explain(error)}") from error
+        raise UserError(f"--space {path}: {explain(error, Space)}") from error
     try:
         _check(space, base)
     except UserError as error:
@@ -285,21 +286,3 @@ def _check_corners(space: Space, base: Config) -> None:
     for corner in [*corners, *([first[k] if k != key else e for k in first] for key, d in drawn.items()
                                for e in d.extremes())]:  # fmt: skip
         configure(base, complete(space, dict(zip(drawn, corner, strict=True))), base.seed)
-
-
-def _explain(error: ValidationError) -> str:
-    """The first thing wrong with a space file, in one line."""
-    detail = error.errors(include_url=False)[0]
-    place = [str(part) for part in detail["loc"] if part not in ("int", "list[constrained-int]")]
-    where = ": ".join(place)
-    if detail["type"] == "extra_forbidden":
-        owner: Any = Space
-        if place[0] == "keys":
-            owner = Remainder if "remainder" in place[2:-1] else Dimension
-        elif len(place) > 1:
-            owner = Space.model_fields[place[0]].annotation
-        return f"{where}: unknown key; {nearest(place[-1], owner.model_fields)}"
-    if detail["type"] == "value_error":
-        return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
-    value = detail["input"] if not isinstance(detail["input"], dict) else "..."
-    return " ".join(f"{where}={value}: {detail['msg'].removeprefix('Input ')}".split())

@@ -121,8 +121,8 @@ class _Fitter:
         self.weights = [p.detach().clone().requires_grad_() for p in self.model.parameters()]
         start = math.log(task.config.weight_decay)
         self.lambdas = [torch.full((), start, device=device, dtype=w.dtype) for w in self.weights]
-        self.inner_optimizer = torch.optim.Adam(self.weights, lr=task.config.inner_learning_rate)
-        self.outer_optimizer = torch.optim.Adam(self.lambdas, lr=task.config.outer_learning_rate)
+        self.inner_optimizer = torch.optim.Adam(self.weights, lr=task.config.inner_learning_rate, fused=True)
+        self.outer_optimizer = torch.optim.Adam(self.lambdas, lr=task.config.outer_learning_rate, fused=True)
         self.iteration, self.epoch = -1, 0
         self.interpolated: list[np.ndarray] = []
         self.history: list[dict[str, float]] = []

@@ -191,7 +191,9 @@ def standardisation(encodings: Tensor) -> tuple[Tensor, Tensor]:
     stays zero instead of becoming noise.
     """
     variance = encodings.var(dim=0, unbiased=True)
-    return encodings.mean(dim=0), (variance + 1e-6).sqrt()
+    # Not sqrt(): on CPUs torch asks MKL for it, whose approximation differs from one vendor's CPU to another's.
+    shifted = variance + 1e-6
+    return encodings.mean(dim=0), shifted * shifted.rsqrt()
 
 
 def spread(sizes: Sequence[int] | np.ndarray, k: int) -> float:

@@ -4,7 +4,7 @@ Each unique image is encoded once, whatever the number of pairs it is in; sets a
 membership matrix. Memory is O(k) encodings and O(P (k + D)) numbers, never one encoding per image and
 pair.
 
-Letters: P pairs, k images of S_0, D, q and G as in `utility_model`.
+Letters: P pairs, k images of S_0, D, q and G as in `utility_model.network`.
 """
 
 from __future__ import annotations

@@ -40,14 +40,14 @@ class MeasurementSettings:
 
     @classmethod
     def from_config(cls, config: Config, settings: TrainingSettings) -> MeasurementSettings:
-        """The measuring of a run."""
+        """How a run measures."""
         samples = config.utility_samples
         return cls(
             settings, config.seed, samples.repeats, samples.otdd_method, samples.otdd_solver, samples.otdd_entreg
         )
 
     def identity(self, fingerprint: str) -> str:
-        """Everything but the subset that a measurement depends on, for `utility_samples.sample_id`.
+        """Everything but the subset that a measurement depends on, for `sampling.sample_id`.
 
         `fingerprint` is the data's: of S_0, S_val and their normalisation.
         """
@@ -98,7 +98,7 @@ class Retrainer:
         return _measurement(trainings, otdd)
 
     def measure_group(self, subsets: Sequence[Sequence[int]], at_once: int) -> list[Measurement]:
-        """Measure several subsets, training up to `at_once` models in one stack (`rambo_ray.stacks`).
+        """Measure several subsets, training up to `at_once` models in one stack (`rambo_ray.classifier.stacks`).
 
         The measurements are those of `measure` on a CPU, but for rounding.
         """

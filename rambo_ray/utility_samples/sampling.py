@@ -1,7 +1,7 @@
 """Utility samples: subsets of S_0 together with what a classifier trained on them is worth.
 
-This module says which subsets are drawn and what a sample's identity is; `retraining` measures
-them, `sample_store` keeps them, `interpolation` makes further ones without training (Def. 5).
+This module says which subsets are drawn and what a sample's identity is; `measuring` measures
+them, `store` keeps them, `rambo_ray.utility_model.interpolation` makes further ones without training (Def. 5).
 
 Letters: k images in S_0, P offline pairs, n interpolated pairs per iteration, d images in a subset.
 """
@@ -81,7 +81,7 @@ def sample_id(indices: Sequence[int], identity: str) -> str:
     """Content hash of a utility sample, 32 hexadecimal digits.
 
     `identity` holds everything else a measurement depends on: fingerprint of S_0 and S_val,
-    classifier and training rule, seed, repeats, OTDD settings (see `retraining.identity`).
+    classifier and training rule, seed, repeats, OTDD settings (see `measuring.MeasurementSettings.identity`).
     """
     content = json.dumps([identity, sorted(int(i) for i in indices)])
     return hashlib.sha256(content.encode()).hexdigest()[:32]

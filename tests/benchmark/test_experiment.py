@@ -97,7 +97,7 @@ def test_fewer_seeds_and_budgets(tmp_path: Path) -> None:
         ({"methods": ["margin_m_random", "margin_m_random"]}, "methods: margin_m_random: occurs twice"),
         ({"method": ["random"]}, "method: unknown key; did you mean 'methods'?"),
         ({"budgets": [20, 20]}, "budgets: 20: occurs twice"),
-        ({"budgets": []}, "budgets=...: List should have at least 1 item"),
+        ({"budgets": []}, "budgets=[]: List should have at least 1 item"),
         ({"budgets": [0]}, "budgets: 0=0: should be greater than or equal to 1"),
         ({"seeds": [1, 1]}, "seeds: 1: occurs twice"),
         ({"panels": [{"config": "digit.yaml"}]}, "panels: config=digit.yaml: no such file in"),

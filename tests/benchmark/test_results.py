@@ -20,6 +20,8 @@ from rambo_ray.benchmark.runs import BenchmarkRun, Failure
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 
+pytestmark = pytest.mark.usefixtures("coarse_figures")
+
 NAN = math.nan
 CONTROL = "margin_m_random"
 NAMES = ("random", CONTROL, "rambo")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rambo_ray.benchmark import experiment, layout
 from rambo_ray.benchmark.experiment import Method
 from rambo_ray.benchmark.layout import PendingRun, RunGroup
 from rambo_ray.benchmark.runs import RunStore
-from rambo_ray.cli.benchmark import main
+from rambo_ray.cli import main as program
 from rambo_ray.cluster import benchmark, prepare
 from rambo_ray.cluster.session import Session
 from rambo_ray.pipeline import plan
@@ -33,6 +34,7 @@ from rambo_ray.utility_samples.store import SampleStore
 from .problems import digits, smoke
 
 JOBS = Path(__file__).parents[2] / "jobs"
+main = partial(program.job, "benchmark")
 FEW = {
     "title": "Few runs",
     "panels": [{"config": "digits_smoke.yaml", "set": {"classifier.precision": "float32", "classifier.max_epochs": 2}}],
@@ -47,7 +49,7 @@ def benchmarked(folder: Path, *more: str, **keys: Any) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "few.yaml"
     file.write_text(yaml.safe_dump({**FEW, **keys}))
-    return main(JOBS, ["--experiment", str(file), "--output", str(folder / "out"), *more])
+    return main(["--experiment", str(file), "--output", str(folder / "out"), *more])
 
 
 def numbers(folder: Path) -> dict[str, dict[str, Any]]:
@@ -89,6 +91,7 @@ def test_the_same_command_computes_nothing(
     assert (finished / "out" / "cells.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_computes_what_is_missing_and_one_worker_the_same(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +120,7 @@ def test_a_report_without_computing(finished: Path, capsys: pytest.CaptureFixtur
     assert "20 runs are finished, 10 are not" in (finished / "out" / "few" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_cell_is_what_its_parts_make_of_it(finished: Path, session: Session, tmp_path: Path) -> None:
     """Selections and trainings again, one by one, in this process."""
     data = FEW["panels"][0]["set"]  # type: ignore[index]
@@ -144,6 +148,7 @@ def test_a_cell_is_what_its_parts_make_of_it(finished: Path, session: Session, t
             assert runs[method, budget]["test_accuracy"] == round(trained.accuracy["test"], 6), method
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_stops_nothing(session: Session, tmp_path: Path) -> None:
     config = smoke("acquisition.budget=5", "acquisition.batch_size=5", "classifier.max_epochs=2")
     problem, revealed = digits()
@@ -166,9 +171,9 @@ def test_a_cell_that_fails_stops_nothing(session: Session, tmp_path: Path) -> No
 def test_waves_keep_the_cluster_busy_and_memory_flat() -> None:
     run = PendingRun("x", "digits", Method("random", "random", {}), 5, smoke())
     groups = [RunGroup(str(i), (run,) * 10, lambda: None) for i in range(6)]  # type: ignore[arg-type, return-value]
-    assert [len(wave) for wave in benchmark._waves(groups, 1)] == [1] * 6
-    assert [len(wave) for wave in benchmark._waves(groups, 3)] == [3, 3]
-    assert [len(wave) for wave in benchmark._waves(groups, 100)] == [6]
+    assert [len(wave) for wave in benchmark.waves_of(groups, 1)] == [1] * 6
+    assert [len(wave) for wave in benchmark.waves_of(groups, 3)] == [3, 3]
+    assert [len(wave) for wave in benchmark.waves_of(groups, 100)] == [6]
 
 
 def test_panels_that_differ_in_u_hat_share_what_is_prepared(tmp_path: Path) -> None:
@@ -203,7 +208,7 @@ def test_bad_input_ends_in_a_line(
     arguments: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(JOBS, arguments) == 2
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("benchmark.py: error: ") and line in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -211,12 +216,12 @@ def test_bad_input_ends_in_a_line(
 
 def test_a_runs_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0\n")
-    assert main(JOBS, ["--experiment", "digits", "--output", str(tmp_path)]) == 2
+    assert main(["--experiment", "digits", "--output", str(tmp_path)]) == 2
     assert "holds a run or a sweep, not a benchmark" in capsys.readouterr().err
 
 
 def test_the_experiments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(JOBS, ["--list"]) == 0
+    assert main(["--list"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed] == sorted(p.stem for p in (JOBS / "experiments").glob("*.yaml"))
     assert replace(Method("a", "rambo", {}), kind="badge").fits is False

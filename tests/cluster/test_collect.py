@@ -131,6 +131,7 @@ def test_the_data_in_the_object_store_are_not_written_through(session: Session, 
     assert np.array_equal(fresh.labeled.pixels, problem.labeled.pixels)
 
 
+@pytest.mark.slow
 def test_stacks_in_actors(session: Session, todo: Plan, expected: list[tuple], tmp_path: Path) -> None:
     """Several models at once, as on a GPU: the same trainings, and the same bits after an interruption."""
     stacked = replace(session, config=session.config.model_copy(update={"models_at_once": 3}))

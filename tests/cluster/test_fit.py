@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from rambo_ray.cluster.fit import _finished, fit_on_cluster
+from rambo_ray.cluster.fit import finished_fit, fit_on_cluster
 from rambo_ray.cluster.session import Session
 from rambo_ray.config.schema import UtilityModelConfig
 from rambo_ray.utility_model.fitting import FitInput, FitResult, fit
@@ -62,6 +62,7 @@ def assert_same(found: FitResult, expected: FitResult) -> None:
         assert np.array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_bits_of_one_process_and_show_every_epoch(
     session: Session, task: FitInput, expected: FitResult, tmp_path: Path
 ) -> None:
@@ -71,6 +72,7 @@ def test_two_workers_give_the_bits_of_one_process_and_show_every_epoch(
     assert [dict(m) for m in shown] == [dict(m) for m in expected.history]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_same_command_continues(
     session: Session, task: FitInput, expected: FitResult, tmp_path: Path
 ) -> None:
@@ -99,4 +101,4 @@ def test_a_killed_worker_is_replaced_and_the_same_command_continues(
     # A last checkpoint that was cut off is no finished fit: Ray Train's own record decides.
     (last,) = tmp_path.glob("fit-*/iteration_02_epoch_003/state.pt")
     last.write_bytes(last.read_bytes()[:1000])
-    assert _finished(task, last.parents[1]) is None
+    assert finished_fit(task, last.parents[1]) is None

@@ -6,13 +6,13 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rambo_ray.classifier import kernels
-from rambo_ray.cli.run import execute, main
+from rambo_ray.cli import main as program
+from rambo_ray.cli.run import execute
 from rambo_ray.cluster.session import Session
 from rambo_ray.pipeline import plan
 from rambo_ray.progress import Stages
@@ -30,6 +31,7 @@ from rambo_ray.rambo import run
 from .problems import SMOKE, digits, smoke
 
 ROOT = Path(__file__).parents[2]
+main = partial(program.job, "run")
 
 
 def job(*arguments: str) -> list[str]:
@@ -45,17 +47,10 @@ def executed(folder: Path, *overrides: str) -> bytes:
     return (folder / "selection.parquet").read_bytes()
 
 
-@pytest.fixture(scope="module")
-def finished(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("job") / "run"
-    executed(folder)
-    return folder
-
-
-def test_the_files_of_a_run_keep_their_contract(finished: Path) -> None:
+def test_the_files_of_a_run_keep_their_contract(finished_run: Path) -> None:
     problem, _ = digits()
-    picked = pq.read_table(finished / "selection.parquet").to_pydict()
-    types = {field.name: str(field.type) for field in pq.read_schema(finished / "selection.parquet")}
+    picked = pq.read_table(finished_run / "selection.parquet").to_pydict()
+    types = {field.name: str(field.type) for field in pq.read_schema(finished_run / "selection.parquet")}
     assert types == {
         "id": "string",
         "pool_index": "int64",
@@ -68,7 +63,7 @@ def test_the_files_of_a_run_keep_their_contract(finished: Path) -> None:
     assert picked["step"] == [j for j in range(4) for _ in range(5)] + [4, 4]
     assert [problem.pool.ids[i] for i in picked["pool_index"]] == picked["id"]
 
-    rows = pq.read_table(finished / "utility_samples").to_pylist()
+    rows = pq.read_table(finished_run / "utility_samples").to_pylist()
     kinds = [row["kind"] for row in rows]
     assert kinds.count("retrained") == 2 * 6 + 3 + 4 and kinds.count("interpolated") == 2 * 2 * 4
     offline = [row for row in rows if row["iteration"] == -1 and row["pair_id"] >= 0]
@@ -77,43 +72,45 @@ def test_the_files_of_a_run_keep_their_contract(finished: Path) -> None:
         assert row["size"] == len(row["indices"]) == len(set(row["indices"]))
         assert np.isfinite(row["utility"]) and row["otdd"] > 0
 
-    metrics = json.loads((finished / "metrics.json").read_text())
+    metrics = json.loads((finished_run / "metrics.json").read_text())
     assert set(metrics["accuracy_after"]) == {"validation", "test"}
     assert metrics["kernels"] == ("compiled" if kernels.library() else "torch")
-    assert json.loads((finished / "manifest.json").read_text())["data"]["fingerprint"] == problem.fingerprint
-    page = (finished / "report.html").read_text()
+    assert json.loads((finished_run / "manifest.json").read_text())["data"]["fingerprint"] == problem.fingerprint
+    page = (finished_run / "report.html").read_text()
     assert picked["id"][0] in page
-    assert (finished / "utility_model.safetensors").is_file() and (finished / "utility_model.json").is_file()
-
-
-def test_other_workers_give_the_same_selection(finished: Path, tmp_path: Path) -> None:
-    other = executed(tmp_path / "run", "cluster.num_workers=1", "cluster.fit_workers=2")
-    assert other == (finished / "selection.parquet").read_bytes()
+    assert (finished_run / "utility_model.safetensors").is_file() and (finished_run / "utility_model.json").is_file()
 
 
 @pytest.mark.usefixtures("fits_here")
-def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(finished: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
-    before = (folder / "selection.parquet").read_bytes()
-    assert executed(folder) == before
-    assert json.loads((folder / "metrics.json").read_text())["collect"]["retrained"] == 0
-    executed(folder, "utility_samples.num_pairs=7")
-    assert json.loads((folder / "metrics.json").read_text())["collect"]["retrained"] == 2
+def test_other_workers_give_the_same_selection(finished_run: Path, tmp_path: Path) -> None:
+    """One instead of two, and a fit in this process instead of one by two workers of a trainer."""
+    other = executed(tmp_path / "run", "cluster.num_workers=1")
+    assert other == (finished_run / "selection.parquet").read_bytes()
 
 
 @pytest.mark.usefixtures("fits_here")
-def test_pool_labels_are_never_read_by_the_selection(session: Session, finished: Path, tmp_path: Path) -> None:
+def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(copied_run: Path) -> None:
+    before = (copied_run / "selection.parquet").read_bytes()
+    assert executed(copied_run) == before
+    assert json.loads((copied_run / "metrics.json").read_text())["collect"]["retrained"] == 0
+    executed(copied_run, "utility_samples.num_pairs=7")
+    assert json.loads((copied_run / "metrics.json").read_text())["collect"]["retrained"] == 2
+
+
+@pytest.mark.usefixtures("fits_here")
+@pytest.mark.parametrize("labels", ["other ones", pytest.param("none", marks=pytest.mark.slow)])
+def test_pool_labels_are_never_read_by_the_selection(
+    session: Session, finished_run: Path, tmp_path: Path, labels: str
+) -> None:
     problem, revealed = digits()
-    poisoned = replace(revealed, pool_labels=(revealed.pool_labels * 7 + 3) % 10)
-    for number, answer in enumerate((poisoned, None)):
-        todo, quiet = plan.make(smoke(), problem), Stages(stream=io.StringIO())
-        outcome = run(todo, problem, answer, session, tmp_path / str(number), quiet)
-        picked = pq.read_table(finished / "selection.parquet").to_pydict()
-        assert outcome.selection.pool_index.tolist() == picked["pool_index"]
+    poisoned = replace(revealed, pool_labels=(revealed.pool_labels * 7 + 3) % 10) if labels == "other ones" else None
+    outcome = run(plan.make(smoke(), problem), problem, poisoned, session, tmp_path, Stages(stream=io.StringIO()))
+    picked = pq.read_table(finished_run / "selection.parquet").to_pydict()
+    assert outcome.selection.pool_index.tolist() == picked["pool_index"]
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_selection(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_the_same_selection(finished_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = ("--output", str(folder), "cluster.address=local", "cluster.num_workers=2")
     process = subprocess.Popen(job(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
@@ -131,7 +128,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_selection(finished: Path, tmp_
     assert done.returncode == 0, done.stderr
     assert "22 images picked in" in done.stdout
     assert json.loads((folder / "metrics.json").read_text())["collect"]["retrained"] < 19
-    assert (folder / "selection.parquet").read_bytes() == (finished / "selection.parquet").read_bytes()
+    assert (folder / "selection.parquet").read_bytes() == (finished_run / "selection.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -157,11 +154,13 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert not folder.exists()
 
 
-def test_another_runs_directory_is_refused_and_untouched(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    assert main(["--config", str(ROOT / SMOKE), "--output", str(finished), "seed=1"]) == 2
+def test_another_runs_directory_is_refused_and_untouched(
+    finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
+    assert main(["--config", str(ROOT / SMOKE), "--output", str(finished_run), "seed=1"]) == 2
     assert "holds a run with seed=0, this one has 1" in capsys.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")} == before
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(

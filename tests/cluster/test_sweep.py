@@ -5,32 +5,37 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from rambo_ray.cli.sweep import main
+from rambo_ray.cli import main as program
 from rambo_ray.cluster import prepare, sweep
 from rambo_ray.cluster.session import Session
 from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Revealed
 from rambo_ray.errors import UserError
 from rambo_ray.pipeline import plan
 from rambo_ray.pipeline import prepared as prepared_problem
 from rambo_ray.pipeline.prepared import PreparedProblem, Request, prepared_key
 from rambo_ray.progress import Stages
-from rambo_ray.rambo import run
 from rambo_ray.sweep import search_space, trial
 from rambo_ray.sweep.search_space import Space
-from rambo_ray.utility_model.fitting import fit
+from rambo_ray.utility_model.fitting import FitInput, FitResult, fit
 from rambo_ray.utility_samples.store import SampleStore
 
 from .problems import SMOKE, digits, smoke
 
 ROOT = Path(__file__).parents[2]
+main = partial(program.job, "sweep")
 SIMULATION = {"folds": 1, "visible": 0.6, "budget": 0.5}
 
 
@@ -46,10 +51,12 @@ def swept(output: Path, space: str, *more: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def finished(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep, `run`, that began with the samples of a run, `samples`."""
     folder = tmp_path_factory.mktemp("sweep")
+    samples = shutil.copytree(finished_run / "utility_samples", folder / "samples")
     keys = {"utility_model.lambda_ot": {"grid": [0.0, 1.0]}, "acquisition.batch_size": {"grid": [5, 11]}}
-    assert swept(folder / "run", written(folder, keys=keys, seeds=2)) == 0
+    assert swept(folder / "run", written(folder, keys=keys, seeds=2), f"--samples={samples}") == 0
     return folder / "run"
 
 
@@ -73,19 +80,21 @@ def test_every_point_and_seed_is_there_and_best_yaml_runs(finished: Path) -> Non
     assert list(finished.glob("tune/*/*/events.out.tfevents*"))
 
 
+@pytest.mark.slow
 def test_the_same_command_computes_nothing_and_a_wider_one_what_is_new(finished: Path, tmp_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for folder in ("trials", "fits") for p in finished.glob(f"{folder}/**/*.*")}
-    samples = sorted(p.name for p in (finished / "utility_samples").iterdir())
+    folder = finished.parent / "samples"
+    samples = sorted(p.name for p in folder.iterdir())
     table = pq.read_table(finished / "sweep.parquet").drop_columns(["seconds"])
     keys = {"utility_model.lambda_ot": {"grid": [0.0, 1.0]}, "acquisition.batch_size": {"grid": [5, 11]}}
-    assert swept(finished, written(tmp_path, keys=keys, seeds=2)) == 0
+    assert swept(finished, written(tmp_path, keys=keys, seeds=2), f"--samples={folder}") == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
     again = pq.read_table(finished / "sweep.parquet").drop_columns(["seconds"])
     assert again.equals(table) or str(again.to_pylist()) == str(table.to_pylist())
     keys["acquisition.batch_size"]["grid"].append(7)
-    assert swept(finished, written(tmp_path, keys=keys, seeds=1)) == 0
+    assert swept(finished, written(tmp_path, keys=keys, seeds=1), f"--samples={folder}") == 0
     assert len(list(finished.glob("trials/*.json"))) == 8 + 2
-    assert sorted(p.name for p in (finished / "utility_samples").iterdir()) == samples
+    assert sorted(p.name for p in folder.iterdir()) == samples
 
 
 def prepared_of(session: Session, folder: Path, answers: Revealed | None) -> PreparedProblem:
@@ -95,6 +104,7 @@ def prepared_of(session: Session, folder: Path, answers: Revealed | None) -> Pre
     return prepare.make(session, [request], store, Stages(stream=io.StringIO()))[0]
 
 
+@pytest.mark.slow
 def test_problems_that_share_a_store_have_utilities_of_their_own(session: Session, tmp_path: Path) -> None:
     problem, _ = digits()
     store = SampleStore(tmp_path / "utility_samples", "accuracy")
@@ -108,28 +118,27 @@ def test_problems_that_share_a_store_have_utilities_of_their_own(session: Sessio
     assert len(store.measurements) == trained, "what is trained does not depend on what is read off it"
 
 
-@pytest.mark.usefixtures("fits_here")
-def test_a_trial_selects_what_the_main_job_selects(session: Session, tmp_path: Path) -> None:
-    problem, revealed = digits()
-    outcome = run(plan.make(smoke(), problem), problem, revealed, session, tmp_path, Stages(stream=io.StringIO()))
-    prepared = prepared_of(session, tmp_path, revealed)
+def test_a_trial_selects_what_the_main_job_selects(session: Session, copied_run: Path) -> None:
+    _, revealed = digits()
+    prepared = prepared_of(session, copied_run, revealed)
     fitted = fit(prepared.fit_input(smoke()))
     selection = prepared_problem.acquire(smoke(), prepared, fitted.model())
-    assert np.array_equal(selection.pool_index, outcome.selection.pool_index)
+    outcome = json.loads((copied_run / "metrics.json").read_text())
+    assert selection.pool_index.tolist() == pq.read_table(copied_run / "selection.parquet")["pool_index"].to_pylist()
     score = trial.evaluate(smoke(), prepared, [], lambda task, epoch: fit(task), oracle=True)
-    assert outcome.after is not None
-    assert score.oracle_accuracy == outcome.after.scores["validation"].accuracy
-    assert score.oracle_test_accuracy == outcome.after.scores["test"].accuracy
-    assert score.ranking_accuracy == outcome.ranking.pairwise_accuracy
+    assert score.oracle_accuracy == pytest.approx(outcome["accuracy_after"]["validation"], abs=1e-6)
+    assert score.oracle_test_accuracy == pytest.approx(outcome["accuracy_after"]["test"], abs=1e-6)
+    assert score.ranking_accuracy == pytest.approx(outcome["ranking"]["held_out_pairwise_accuracy"], abs=1e-6)
 
 
-def test_labels_of_the_pool_stay_out_without_oracle(finished: Path, session: Session, tmp_path: Path) -> None:
-    prepared = prepared_of(session, tmp_path, None)
+def test_labels_of_the_pool_stay_out_without_oracle(session: Session, copied_run: Path) -> None:
+    prepared = prepared_of(session, copied_run, None)
     assert prepared.answers is None and len(prepared.pool) == 0
     with pytest.raises(ValueError, match="no labels to answer with"):
         prepared_problem.acquire_and_retrain(smoke(), prepared, fit(prepared.fit_input(smoke())).model(), "cpu")
 
 
+@pytest.mark.slow
 def test_oracle_is_marked_everywhere(session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = written(tmp_path, keys={"utility_model.lambda_ot": {"grid": [0.0]}}, seeds=1, objective={"simulated": 0})
     assert swept(tmp_path / "run", space, "--oracle") == 0
@@ -140,25 +149,53 @@ def test_oracle_is_marked_everywhere(session: Session, tmp_path: Path, capsys: p
         assert "ORACLE" in (tmp_path / "run" / name).read_text()
 
 
+def rankings_by_epoch(config: Config, prepared: PreparedProblem) -> list[float]:
+    """What a trial's scheduler is shown of it, from the plain function."""
+    seen: list[float] = []
+
+    def fitted(task: FitInput, epoch: trial.Epoch) -> FitResult:
+        return fit(task, report=lambda metrics, state: epoch(metrics))
+
+    trial.evaluate(config, prepared, [], fitted, oracle=False, report=lambda metrics: seen.append(metrics["ranking"]))
+    return seen
+
+
+@pytest.mark.slow
 def test_optuna_with_asha_and_a_failing_trial(
-    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session,
+    copied_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # A learning rate that makes the fit diverge fails its trials; the others go on, and the table says so.
+    """One trial after the other: the second of these rates ranks D_val worse than the first, the third diverges."""
+    key, steady, worse, deadly = "utility_model.inner_learning_rate", 1e-12, 1e-3, 1e30
+    prepared = prepared_of(session, copied_run, None)
+    rankings = {rate: rankings_by_epoch(smoke(f"{key}={rate}"), prepared) for rate in (steady, worse)}
+    looks = [2, 4, 8]  # epochs after which ASHA compares
+    first = next(epoch for epoch in looks if rankings[worse][epoch - 1] < rankings[steady][epoch - 1])
+    # Optuna's first suggestions are the given points; the fourth is its own.
+    monkeypatch.setattr(search_space, "points", lambda space, base: [{key: rate} for rate in (steady, worse, deadly)])
     space = written(
         tmp_path,
-        keys={"utility_model.inner_learning_rate": {"choice": [1e-3, 1e30]}},
+        keys={key: {"choice": [steady, worse, deadly]}},
         seeds=1,
         search={"method": "optuna", "samples": 4},
-        scheduler={"name": "asha", "grace": 2},
+        scheduler={"name": "asha", "grace": looks[0], "reduction": 2},
         objective={"simulated": 0, "ranking": 1},
+        max_concurrent=1,
     )
-    code = swept(tmp_path / "run", space, "cluster.max_tries=1")
-    rows = pq.read_table(tmp_path / "run" / "sweep.parquet").to_pylist()
-    by_rate = {r["utility_model.inner_learning_rate"]: r for r in rows}
-    for rate, row in by_rate.items():
-        assert (row["status"] == "failed") == (rate == 1e30)
-        assert ("inner_learning_rate" in row["error"]) == (rate == 1e30)
-    assert code == (0 if 1e-3 in by_rate else 1)
+    code = swept(tmp_path / "sweep", space, "cluster.max_tries=1", f"--samples={copied_run / 'utility_samples'}")
+    shown = capsys.readouterr().out
+    rows = pq.read_table(tmp_path / "sweep" / "sweep.parquet").to_pylist()
+    by_rate = {row[key]: row for row in rows}
+    expected = {steady: "finished", worse: "stopped", deadly: "failed"}
+    assert {rate: row["status"] for rate, row in by_rate.items()} == expected
+    assert by_rate[worse]["epochs"] == first and by_rate[steady]["epochs"] == len(rankings[steady])
+    assert [rate for rate, row in by_rate.items() if "inner_learning_rate" in row["error"]] == [deadly]
+    assert len(list((tmp_path / "sweep").glob("tune/*/*/result.json"))) == 4
+    assert re.search(r"1e-12 .* 1$|1e-12 .* 1 ", shown, re.M) and "0, 1 stopped" in shown and "0, 1 failed" in shown
+    assert code == 0 and loading.load(tmp_path / "sweep" / "best.yaml").utility_model.inner_learning_rate == steady
 
 
 def test_one_trial_too_many_is_never_started(session: Session) -> None:
@@ -172,11 +209,12 @@ def test_one_trial_too_many_is_never_started(session: Session) -> None:
         sweep.concurrency(session, space(num_workers=2))
 
 
+@pytest.mark.slow
 def test_a_trainer_in_a_trial_gives_the_numbers_of_a_fit_inside_it(finished: Path, tmp_path: Path) -> None:
     keys = {"utility_model.lambda_ot": {"grid": [1.0]}, "acquisition.batch_size": {"grid": [5]}}
     objective = {"simulated": 0, "ranking": 1}
     space = written(tmp_path, keys=keys, seeds=1, objective=objective, num_workers=1)
-    assert swept(tmp_path / "run", space, f"--samples={finished / 'utility_samples'}") == 0
+    assert swept(tmp_path / "run", space, f"--samples={finished.parent / 'samples'}") == 0
     (kept,) = (tmp_path / "run" / "trials").glob("*.json")
     (expected,) = [
         r for r in pq.read_table(finished / "sweep.parquet").to_pylist()
@@ -213,13 +251,37 @@ def test_seeds_of_a_point_are_told_apart() -> None:
     assert prepared_key(wider) == prepared_key(one)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("none", "FIFO"), ("asha", "AsyncHyperBand"), ("median", "MedianStopping")])
-def test_schedulers_look_at_the_ranking_after_outer_epochs(name: str, kind: str) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What a scheduler reads of a trial."""
+
+    trial_id: str
+
+
+@pytest.mark.parametrize(
+    ("name", "ended"),
+    [
+        ("none", {}),
+        ("asha", {1: 4, 2: 4, 3: 4, 4: 4}),  # of the best third so far, only the first
+        ("median", {3: 4, 4: 4}),  # below the median of at least three
+    ],
+)
+def test_schedulers_look_at_the_ranking_after_outer_epochs(name: str, ended: dict[int, int]) -> None:
+    """Five trials, each worse than the one before, told as Tune tells them: who is ended, and after which epoch."""
     space = Space.model_validate({"keys": {"a": {"grid": [1]}}, "scheduler": {"name": name, "grace": 4}})
-    made = sweep._scheduler(space)
-    assert type(made).__name__.startswith(kind)
-    if name != "none":
-        assert (made._metric, made._time_attr) == ("ranking", "epoch")
+    scheduler, controller = sweep.make_scheduler(space), SimpleNamespace(get_live_trials=list)
+    found = {}
+    for number in range(5):
+        asked = Asked(str(number))
+        scheduler.on_trial_add(controller, asked)
+        for epoch in range(1, 9):
+            report = {"epoch": epoch, "ranking": 0.9 - number / 10}
+            if scheduler.on_trial_result(controller, asked, report) == scheduler.STOP:
+                found[number] = epoch
+                break
+        else:
+            scheduler.on_trial_complete(controller, asked, report)
+    assert found == ended
 
 
 @pytest.mark.parametrize(
@@ -232,4 +294,4 @@ def test_schedulers_look_at_the_ranking_after_outer_epochs(name: str, kind: str)
     ],
 )
 def test_optuna_searches_what_the_space_says(dimension: dict, distribution: dict) -> None:
-    assert sweep._domain(search_space.Dimension.model_validate(dimension))._asdict() == distribution
+    assert sweep.optuna_distribution(search_space.Dimension.model_validate(dimension))._asdict() == distribution

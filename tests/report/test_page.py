@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from rambo_ray.acquisition.greedy import Selection, step_sizes
@@ -18,6 +20,8 @@ from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.report import gallery, plots
 from rambo_ray.report.page import ReportContent, outcome, ranking_reading, render
 from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
+
+pytestmark = pytest.mark.usefixtures("coarse_figures")
 
 NAN = float("nan")
 MAX_BYTES = 3_000_000
@@ -218,7 +222,14 @@ def content() -> ReportContent:
 
 @pytest.fixture(scope="module")
 def whole(content: ReportContent) -> Page:
-    return page(content)
+    with pytest.MonkeyPatch.context() as patch:
+        with_fine_figures(patch)
+        return page(content)
+
+
+def with_fine_figures(patch: pytest.MonkeyPatch) -> None:
+    """Figures of the size that users get, for what is said of the bytes of a page."""
+    patch.setattr(plots, "DPI", round(plots.SIZE_PIXELS[0] / plots.SIZE_INCHES[0]))
 
 
 class TestPage:
@@ -362,7 +373,8 @@ class TestSurvives:
         assert abs(tiles[0].width / tiles[0].height - shape[1] / shape[0]) < 0.1 * shape[1] / shape[0]
         page(content)
 
-    def test_more_pictures_than_fit(self) -> None:
+    def test_more_pictures_than_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with_fine_figures(monkeypatch)
         content = make_content(num_pool=400, budget=400, batch_size=400, report_images=400)
         noise = np.random.default_rng(0).integers(0, 256, (400, 64, 64, 3), dtype=np.uint8)
         problem, _ = make_problem(400, (64, 64, 3), content.problem.class_names)
@@ -424,6 +436,11 @@ class TestPlots:
         assert len(thin) == 7
         assert (thin[0], thin[-1]) == (values[0], values[-1])
         assert plots.thinned(values, 2000) is values
+
+    def test_are_as_large_as_the_page_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with_fine_figures(monkeypatch)
+        with PIL.Image.open(io.BytesIO(plots.png(plots.blank(plots.SIZE_INCHES)))) as picture:
+            assert picture.size == plots.SIZE_PIXELS
 
     def test_leave_no_trace(self, content: ReportContent) -> None:
         import matplotlib

@@ -19,6 +19,8 @@ from rambo_ray.sweep import report as sweep_report
 from rambo_ray.sweep import results as sweep_results
 from rambo_ray.sweep.results import TrialRow, summarise
 
+pytestmark = pytest.mark.usefixtures("coarse_figures")
+
 KEY = "utility_model.lambda_ot"
 NAN = float("nan")
 

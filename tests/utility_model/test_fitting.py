@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import math
 from collections.abc import Mapping
@@ -59,13 +60,11 @@ def pretraining_task(seed: int = 3, **keys: Any) -> FitInput:
     )
 
 
-def assert_same_bits(one: FitResult, other: FitResult) -> None:
-    assert one.weights.keys() == other.weights.keys()
-    for name, weight in one.weights.items():
-        assert np.array_equal(weight, other.weights[name]), name
-    assert (one.lambdas, one.history, one.scale) == (other.lambdas, other.history, other.scale)
-    assert len(one.interpolated) == len(other.interpolated)
-    assert all(np.array_equal(a, b) for a, b in zip(one.interpolated, other.interpolated, strict=True))
+def bytes_of(state: dict[str, Any]) -> bytes:
+    """A state as torch.save writes it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 class States:
@@ -77,11 +76,27 @@ class States:
         self.written: list[bytes] = []
 
     def __call__(self, metrics: Mapping[str, float], state: Any) -> None:
-        buffer = io.BytesIO()
-        torch.save(state(), buffer)
         self.metrics.append(dict(metrics))
         self.live.append(state())
-        self.written.append(buffer.getvalue())
+        self.written.append(bytes_of(state()))
+
+
+@functools.cache
+def whole_fit(**keys: Any) -> tuple[FitResult, States]:
+    """The fit of `pretraining_task(**keys)` and what it reported: once for all tests that compare with it."""
+    torch.manual_seed(2)
+    np.random.seed(2)
+    states = States()
+    return fit(pretraining_task(**keys), report=states), states
+
+
+def assert_same_bits(one: FitResult, other: FitResult) -> None:
+    assert one.weights.keys() == other.weights.keys()
+    for name, weight in one.weights.items():
+        assert np.array_equal(weight, other.weights[name]), name
+    assert (one.lambdas, one.history, one.scale) == (other.lambdas, other.history, other.scale)
+    assert len(one.interpolated) == len(other.interpolated)
+    assert all(np.array_equal(a, b) for a, b in zip(one.interpolated, other.interpolated, strict=True))
 
 
 class TestLearns:
@@ -107,12 +122,18 @@ class TestLearns:
         scores = [ranking.set_scores(fitted.model(), inputs, subsets) for subsets in (of.first, of.second)]
         return ranking_accuracy(np.stack(scores, axis=1), of.utility)
 
+    @staticmethod
+    @functools.cache
+    def learnt(kind: str, lambda_ot: float) -> tuple[np.ndarray, np.ndarray, Pairs, FitResult]:
+        """Inputs, their worth, pairs of sets that tell it, and the fit to these."""
+        inputs, value = getattr(TestLearns(), kind)()
+        offline = pairs_of(draw_pairs(300, TestLearns.K, 6, 30, np.random.default_rng(1)), value)
+        return inputs, value, offline, fit(task_of(inputs, offline, lambda_ot=lambda_ot))
+
     @pytest.mark.parametrize("lambda_ot", [0.0, 1.0])
     @pytest.mark.parametrize("kind", ["bright", "direction"])
     def test_longer_sets_are_ranked(self, kind: str, lambda_ot: float) -> None:
-        inputs, value = getattr(self, kind)()
-        offline = pairs_of(draw_pairs(300, self.K, 6, 30, np.random.default_rng(1)), value)
-        fitted = fit(task_of(inputs, offline, lambda_ot=lambda_ot))
+        inputs, value, _, fitted = self.learnt(kind, lambda_ot)
         assert self.held_out(fitted, inputs, value) > 0.95
         assert min(m["outer_loss"] for m in fitted.history) < math.log(2) - 0.25
         assert fitted.history[-1]["val_ranking_accuracy"] > 0.85
@@ -132,9 +153,7 @@ class TestLearns:
         assert self.held_out(fit(task_of(inputs, offline, **keys)), inputs, value) > 0.85
 
     def test_otdd_is_learnt_in_units_of_its_mean(self) -> None:
-        inputs, value = self.bright()
-        offline = pairs_of(draw_pairs(300, self.K, 6, 30, np.random.default_rng(1)), value)
-        fitted = fit(task_of(inputs, offline))
+        inputs, _, offline, fitted = self.learnt("bright", 1.0)
         model = fitted.model()
         with torch.no_grad():
             pooled = membership(offline.first, self.K) @ model.encode(torch.from_numpy(inputs))
@@ -145,28 +164,26 @@ class TestLearns:
 
 class TestSameBits:
     def test_whatever_the_global_generators_are(self) -> None:
+        other, _ = whole_fit()  # begins with these at 2
         torch.manual_seed(1)
         np.random.seed(1)
         before = torch.get_rng_state()
         one = fit(pretraining_task())
         assert torch.equal(torch.get_rng_state(), before)
-        torch.manual_seed(2)
-        np.random.seed(2)
-        assert_same_bits(one, fit(pretraining_task()))
+        assert_same_bits(one, other)
 
     def test_another_seed_gives_another_fit(self) -> None:
-        one, other = fit(pretraining_task(seed=3)), fit(pretraining_task(seed=4))
+        one, other = whole_fit()[0], fit(pretraining_task(seed=4))
         assert not np.array_equal(one.weights["set_hidden.weight"], other.weights["set_hidden.weight"])
 
     def test_dropout_is_seeded_by_step(self) -> None:
-        wet, dry = fit(pretraining_task(dropout=0.5)), fit(pretraining_task(dropout=0.0))
+        wet, dry = fit(pretraining_task(dropout=0.5)), whole_fit(dropout=0.0)[0]
         assert_same_bits(wet, fit(pretraining_task(dropout=0.5)))
         assert wet.history != dry.history
 
     @pytest.mark.parametrize("keys", [{}, {"bilevel": False}, {"hypergradient": "unroll", "dropout": 0.4}])
     def test_resumed_from_any_state(self, keys: dict[str, Any]) -> None:
-        task, states = pretraining_task(**keys), States()
-        whole = fit(task, report=states)
+        task, (whole, states) = pretraining_task(**keys), whole_fit(**keys)
         assert_same_bits(whole, fit(task))  # reporting changes nothing
         assert len(states.written) == 3 * 3
         for position, written in enumerate(states.written):
@@ -176,11 +193,12 @@ class TestSameBits:
             assert rest.metrics == states.metrics[position + 1 :]
 
     def test_a_kept_state_is_not_changed_by_what_comes_after_it(self) -> None:
-        task, states = pretraining_task(), States()
-        whole = fit(task, report=states)
-        for state in states.live:
-            for _ in range(2):  # nor by resuming from it
-                assert_same_bits(whole, fit(task, resume_from=state))
+        task, (whole, states) = pretraining_task(), whole_fit()
+        for state, written in zip(states.live, states.written, strict=True):
+            assert bytes_of(state) == written
+        for state, written in zip(states.live[::4], states.written[::4], strict=True):
+            assert_same_bits(whole, fit(task, resume_from=state))
+            assert bytes_of(state) == written  # nor by resuming from it
 
     @pytest.mark.parametrize(("shards", "size"), [(2, 2), (4, 2), (3, 3)])
     def test_any_number_of_workers(self, shards: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,8 +227,7 @@ class TestSameBits:
 class TestPretraining:
     def test_an_iteration_goes_on_from_the_best_of_the_one_before(self) -> None:
         # A high rate makes the loss on D_val rise again, so that the best epoch is not the last.
-        task, states = pretraining_task(inner_learning_rate=0.03, outer_epochs=5), States()
-        fitted = fit(task, report=states)
+        fitted, states = whole_fit(inner_learning_rate=0.03, outer_epochs=5)
         early = 0
         for i in range(3):
             losses = [m["outer_loss"] for m in states.metrics[5 * i : 5 * i + 5]]
@@ -228,8 +245,7 @@ class TestPretraining:
             assert np.array_equal(fitted.weights[name], weight.numpy())
 
     def test_utilities_are_interpolated_with_the_phi_of_that_moment(self) -> None:
-        task, states = pretraining_task(), States()
-        fitted = fit(task, report=states)
+        task, (fitted, states) = pretraining_task(), whole_fit()
         assert len(fitted.interpolated) == 2
         for i in range(2):
             model = UtilityModel(fitted.architecture).eval()
@@ -252,8 +268,9 @@ class TestPretraining:
             assert np.ptp(fitted.interpolated[i]) > 0
 
     def test_final_weights_have_the_least_outer_loss_of_the_last_iteration(self) -> None:
-        task = pretraining_task(inner_learning_rate=0.03, outer_epochs=5)
-        fitted, model = fit(task), fit(task).model()
+        keys = {"inner_learning_rate": 0.03, "outer_epochs": 5}
+        task, (fitted, _) = pretraining_task(**keys), whole_fit(**keys)
+        model = fitted.model()
         known = [p.with_utility(u) for p, u in zip(task.interpolation, fitted.interpolated, strict=True)]
         pairs = Pairs.join([task.offline, *known])
         longer = pairs.take(split_by_length(pairs.sizes)[1])
@@ -264,8 +281,7 @@ class TestPretraining:
         assert float(loss([p.detach() for p in model.parameters()])) == pytest.approx(least, rel=1e-5)
 
     def test_result_knows_the_standardisation_of_its_weights(self) -> None:
-        task = pretraining_task()
-        model = fit(task).model()
+        task, model = pretraining_task(), whole_fit()[0].model()
         with torch.no_grad():
             mean, deviation = standardisation(model.encode(torch.from_numpy(task.images)))
         assert torch.allclose(model.mean, mean) and torch.allclose(model.deviation, deviation)
@@ -273,7 +289,7 @@ class TestPretraining:
         assert not model.training
 
     def test_history_has_a_line_for_every_epoch(self) -> None:
-        history = fit(pretraining_task()).history
+        history = whole_fit()[0].history
         assert [(m["iteration"], m["epoch"]) for m in history] == [(i, e) for i in (-1, 0, 1) for e in range(3)]
         for metrics in history:
             assert 0 <= metrics["train_ranking_accuracy"] <= 1 and 0 <= metrics["val_ranking_accuracy"] <= 1
@@ -285,7 +301,7 @@ class TestLambda:
         start = math.log(1e-3)
         found = {}
         for name in ("unroll", "cg", "neumann", "fixed_point"):
-            lambdas = fit(pretraining_task(hypergradient=name)).lambdas
+            lambdas = whole_fit(hypergradient=name)[0].lambdas
             assert any(abs(lam - start) > 0.01 for lam in lambdas.values()), name
             assert all(math.isfinite(lam) for lam in lambdas.values()), name
             found[name] = tuple(lambdas.values())
@@ -299,7 +315,7 @@ class TestLambda:
     def test_without_bilevel_it_stays_where_it_was(self) -> None:
         lambdas = fit(pretraining_task(bilevel=False, weight_decay=0.01)).lambdas
         assert list(lambdas.values()) == pytest.approx([math.log(0.01)] * len(lambdas))
-        assert set(lambdas) == {name for name, _ in fit(pretraining_task()).model().named_parameters()}
+        assert set(lambdas) == {name for name, _ in whole_fit()[0].model().named_parameters()}
 
 
 class TestRefusals:

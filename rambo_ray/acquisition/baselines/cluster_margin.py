@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.cluster.hierarchy import linkage
 
-from rambo_ray.acquisition.baselines.inputs import StrategyInputs, check_budget, margins, nothing
+from rambo_ray.acquisition.baselines.inputs import StrategyInputs, check_budget, nothing
+from rambo_ray.classifier.probabilities import margins
 
 # As many as RAMBO looks at, its default M.
 CANDIDATES = 2000

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rambo_ray.classifier.probabilities import probabilities
+
 
 @dataclass(frozen=True)
 class StrategyInputs:
@@ -80,15 +82,6 @@ def nothing() -> np.ndarray:
     return np.empty(0, dtype=np.int64)
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of logits [N, K], float64 [N, K]; no logit overflows it."""
-    p = logits.astype(np.float64)
-    p -= p.max(axis=1, keepdims=True, initial=-np.inf)
-    np.exp(p, out=p)
-    p /= p.sum(axis=1, keepdims=True)
-    return p
-
-
 def residuals(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Gradient of the cross-entropy with respect to the logits: softmax - onehot(labels), float64 [N, K].
 
@@ -100,10 +93,3 @@ def residuals(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     a[rows, labels] = 0.0
     a[rows, labels] = -a.sum(axis=1)
     return a
-
-
-def margins(logits: np.ndarray) -> np.ndarray:
-    """p_(1) - p_(2) of the softmax of logits [N, K], float64 [N]; what `rambo_ray.prediction.margins` rounds."""
-    p = probabilities(logits)
-    p.partition(p.shape[1] - 2, axis=1)
-    return p[:, -1] - p[:, -2]

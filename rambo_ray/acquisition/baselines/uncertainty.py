@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rambo_ray.acquisition.baselines.inputs import StrategyInputs, check_budget, margins, probabilities
+from rambo_ray.acquisition.baselines.inputs import StrategyInputs, check_budget
+from rambo_ray.classifier.probabilities import margins, probabilities
 
 
 def _smallest(values: np.ndarray, budget: int) -> np.ndarray:

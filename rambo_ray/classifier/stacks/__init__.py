@@ -1,7 +1,7 @@
 """Many classifiers trained at once on one device: for GPUs, which one small network leaves idle.
 
 `networks` computes f for a whole stack in batched matrix products, `training` trains the stack by
-the rule of `rambo_ray.training`.
+the rule of `rambo_ray.classifier.training`.
 """
 
 from rambo_ray.classifier.stacks.networks import STACKED

@@ -22,10 +22,10 @@ from rambo_ray.classifier.networks import MnistNet
 
 State = dict[str, Tensor]
 
-EPS, MOMENTUM = 1e-5, 0.1  # of nn.BatchNorm2d, which `classifiers` leaves at their defaults
+EPS, MOMENTUM = 1e-5, 0.1  # of nn.BatchNorm2d, which `classifier.networks` leaves at their defaults
 
 
-class _Windows(torch.autograd.Function):
+class Windows(torch.autograd.Function):
     """[B, H, W, C] -> [B, H', W', kernel^2 C]: what a convolution sees at each place, without padding.
 
     Its own backward adds each window's gradient in place; autograd would make a zero image for each.
@@ -74,7 +74,7 @@ class Layers:
         models, rows = x.shape[:2]
         if padding:
             x = F.pad(x, (0, 0, padding, padding, padding, padding))
-        windows = _Windows.apply(x.flatten(0, 1), kernel, stride)
+        windows = Windows.apply(x.flatten(0, 1), kernel, stride)
         height, width = windows.shape[1:3]
         return self._product(name, windows.reshape(models, rows * height * width, -1)).view(
             models, rows, height, width, -1
@@ -89,10 +89,10 @@ class Layers:
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias[:, None], x, weight)
 
     def norm(self, name: str, x: Tensor) -> Tensor:
-        """Batch normalisation of [G, b, H, W, C], in float32."""
+        """Batch normalisation of [G, b, H, W, C], in the precision of its statistics: float32 under autocast, too."""
         places = (slice(None), None, None, None)
         mean, var = self.state[f"{name}.running_mean"], self.state[f"{name}.running_var"]
-        x = x.float()
+        x = x.to(mean.dtype)
         if self.training:
             real = self.real[:, :, None, None, None]
             count = self.real.sum(1)[:, None] * (x.shape[2] * x.shape[3])
@@ -159,13 +159,13 @@ def stacked_state(models: Sequence[nn.Module]) -> State:
     """
     states = [model.state_dict() for model in models]
     return {
-        key: torch.stack([_as_matrix(state[key]) for state in states])
+        key: torch.stack([as_matrix(state[key]) for state in states])
         for key in states[0]
         if not key.endswith("num_batches_tracked")
     }
 
 
-def _as_matrix(weight: Tensor) -> Tensor:
+def as_matrix(weight: Tensor) -> Tensor:
     """A kernel [O, C, h, w] or a matrix [O, C] as it multiplies windows from the right; others unchanged."""
     if weight.ndim == 4:
         return weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()

@@ -1,4 +1,4 @@
-"""A stack of classifiers trained in step, each as `rambo_ray.training.train` would train it alone.
+"""A stack of classifiers trained in step, each as `rambo_ray.classifier.training.train` would train it alone.
 
 Every model has its own seed and draws initialisation, shuffles and dropout in the order in which
 `training.train` draws them on a CPU, from a CPU generator of its own: so a model of the stack is

@@ -11,9 +11,9 @@ from rambo_ray.acquisition.baselines import probcover as cover_module
 from rambo_ray.acquisition.baselines import typiclust as typi_module
 from rambo_ray.acquisition.baselines.cluster_margin import average_linkage, cluster_margin
 from rambo_ray.acquisition.baselines.clusters import k_means
-from rambo_ray.acquisition.baselines.inputs import margins
 from rambo_ray.acquisition.baselines.probcover import probcover, radius
 from rambo_ray.acquisition.baselines.typiclust import mean_neighbour_distances, typiclust
+from rambo_ray.classifier.probabilities import margins
 
 from .drawn_inputs import inputs, of_pool
 from .reference_baselines import probcover as probcover_slowly

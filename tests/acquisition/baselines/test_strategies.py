@@ -11,8 +11,9 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from rambo_ray.acquisition.baselines import NESTED, STRATEGIES, StrategyInputs
-from rambo_ray.acquisition.baselines.inputs import check_budget, margins, probabilities, residuals
+from rambo_ray.acquisition.baselines.inputs import check_budget, residuals
 from rambo_ray.classifier.prediction import margins as margins_of_training
+from rambo_ray.classifier.probabilities import margins, probabilities
 
 from .drawn_inputs import inputs, of_pool, permuted
 

@@ -130,6 +130,7 @@ def test_convolutions_are_torchs(precision: str, n: int, channels: int, height: 
     check_convolutions(model, w, x, kept, precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["-mno-amx-bf16", "-mno-avx512bf16", "-mno-avx512f", "-mno-avx", "-O0"])
 def test_narrower_vectors_compute_the_same(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What older CPUs compile, and what a compiler that optimises nothing makes of it."""

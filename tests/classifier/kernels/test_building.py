@@ -58,12 +58,14 @@ def _load(flags: tuple[str, ...]) -> bool:
     return kernels.load() is not None
 
 
+@pytest.mark.slow
 def test_processes_may_build_at_the_same_time(_cache: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as processes:
         assert all(processes.map(_load, 3 * [kernels.FLAGS]))
     assert len(list(_cache.iterdir())) == 1, "no half-built file stays"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["in the way", "read-only", "no home", "spoilt"])
 def test_without_a_cache_the_kernels_work_all_the_same(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

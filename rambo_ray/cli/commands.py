@@ -1,0 +1,90 @@
+"""The commands of `rambo` and the options of each; what they share is in `rambo_ray.cli.entry`.
+
+A new command is a line of COMMANDS, a function with its options, and a module with its work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from rambo_ray.cli.entry import Command, Parser
+
+
+def _run(parser: Parser) -> None:
+    parser.description = "Pick the pool images to send to the annotators (RAMBO, one-round active learning)."
+    parser.epilog = "Every key of the configuration, its default and its meaning: %(prog)s --keys"
+    parser.config_option()
+    parser.output_option("output directory; the same one again resumes the run", required=False)
+    parser.add_argument("--dry-run", action="store_true", help="say what the run would cost on this cluster, and exit")
+    parser.add_argument("--keys", action=_Keys, nargs=0, help="list all configuration keys and exit")
+    parser.overrides()
+
+
+def _collect(parser: Parser) -> None:
+    parser.description = "Collect a run's utility samples: retrain the classifier on subsets of the labelled images."
+    parser.epilog = "rambo run with the same configuration and --output goes on from what is collected."
+    parser.config_option()
+    parser.output_option("output directory of the run")
+    parser.overrides()
+
+
+def _sweep(parser: Parser) -> None:
+    parser.description = "Try settings of u_hat and of the acquisition, without labels of the pool, and name the best."
+    parser.epilog = "The same command again continues an interrupted sweep. Keys of a configuration: rambo run --keys"
+    parser.config_option("YAML configuration that the sweep varies")
+    parser.space_option("YAML space")
+    parser.output_option("output directory of the sweep")
+    parser.samples_option("DIR/utility_samples")
+    oracle = "research only: judge by the benchmark's labels of the pool"
+    parser.add_argument("--oracle", action="store_true", help=oracle)
+    parser.overrides()
+
+
+def _benchmark(parser: Parser) -> None:
+    parser.description = "Compare RAMBO with other strategies and with its own controls, run by run."
+    parser.epilog = (
+        "Finished runs are kept in DIR/cells.jsonl and shared by all experiments; the same command computes "
+        "what is missing."
+    )
+    parser.add_argument("--experiment", metavar="NAME", help="of those that --list names, or the path of a YAML file")
+    parser.output_option("output directory, for any number of experiments", required=False)
+    parser.add_argument("--seeds", metavar="N", type=int, help="only the first N seeds of the experiment")
+    parser.add_argument("--budgets", metavar="B,B", type=_numbers, help="only these budgets of the experiment")
+    parser.samples_option("DIR/work/utility_samples")
+    parser.add_argument("--report", action="store_true", help="compute nothing: report what is finished")
+    parser.add_argument("--list", action="store_true", help="list the experiments and exit")
+    parser.overrides("override a key in all panels")
+
+
+# A dictionary by name, in the order of `rambo --help`.
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("run", "Pick the pool images to send to the annotators.", _run, "rambo_ray.cli.run"),
+        Command("collect", "Collect a run's utility samples and nothing else.", _collect, "rambo_ray.cli.collect"),
+        Command("sweep", "Try settings without labels of the pool, name the best.", _sweep, "rambo_ray.cli.sweep"),
+        Command("benchmark", "Compare RAMBO with other strategies.", _benchmark, "rambo_ray.cli.benchmark"),
+    )
+}
+
+
+class _Keys(argparse.Action):
+    """Lists the keys of the configuration and exits, as --help does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from rambo_ray.config import loading  # only here: pydantic would double the time of --help
+
+        for name, default, meaning in loading.all_keys():
+            print(f"{name}={'null' if default is None else default}\n    {meaning}")
+        sys.stdout.flush()  # a reader that has gone is noticed here, see `exit_code`, and not at Python's end
+        parser.exit()
+
+
+def _numbers(text: str) -> list[int]:
+    """Whole numbers between commas; argparse makes an error of a ValueError."""
+    return [int(part) for part in text.split(",")]
+
+
+_numbers.__name__ = "budgets such as 500,1000 as a"  # argparse says: invalid ... value: 'x'
