@@ -12,7 +12,7 @@ OUTPUT ?= runs/digits
 PIP_ARGS ?=
 # Tests run in as many processes, one of which has all those that need Ray.
 JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores : 4)))
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .PHONY: run test test-all check docs clean
 

@@ -77,8 +77,8 @@ def unsupported(machine: str | None = None, cpuinfo: Path = Path("/proc/cpuinfo"
     except OSError:  # not Linux
         return None
     flags = next((line.partition(":")[2].split() for line in text.splitlines() if line.startswith("flags")), None)
-    missing = sorted(_NEEDED - set(flags)) if flags is not None else []
-    return f"this CPU has no {' and '.join(missing).upper()}" if missing else None
+    missing = sorted(name.upper() for name in _NEEDED - set(flags)) if flags is not None else []
+    return f"this CPU has no {' and '.join(missing)}" if missing else None
 
 
 def _restart() -> NoReturn:

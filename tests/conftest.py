@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,17 +28,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, if it runs the tests, reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What workers of pytest-xdist (--dist loadgroup) must not divide: a file, and all that shares the one Ray.
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be installed
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under `-n 2` a file's tests stay in one process, for its fixtures, and so do all that share the one Ray.
 
-    The latter is the longest and comes first.
+    The latter take longest and begin. (--dist loadgroup would do, but forms no groups with pytest 9 and xdist 3.8.)
     """
-    cluster = Path(__file__).parent / "cluster"
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if cluster in item.path.parents else item.path.stem))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if "cluster" in Path(file).parent.parts else file
+
+    if config.getvalue("dist") != "load":
+        return None  # somebody wants it otherwise
+    config.option.loadscopereorder = False  # as collected, see below
+    return OneRay(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a process of pytest-xdist the tests that need Ray come first."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: cluster not in item.path.parents)
+        items.sort(key=lambda item: item.path.parent.name != "cluster")
 
 
 @pytest.fixture(scope="session")

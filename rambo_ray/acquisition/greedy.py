@@ -38,6 +38,9 @@ class Judge(Protocol):
         ...
 
 
+SCORE_CHUNK = 16  # candidate batches scored together: fixed, so that scores do not depend on workers
+
+
 @dataclass(frozen=True)
 class Selection:
     """The B images to acquire, in the order they were picked; every array is [B].
@@ -151,10 +154,14 @@ def score_batches(
     `encodings`. In float64 (`model` must be, too): S_j outgrows the sets u_hat was fitted to, and
     sigmoids near 0 or 1 keep their differences longer that way.
     """
-    sums = encodings[batches].sum(axis=1, dtype=np.float64)
-    pooled = torch.from_numpy((current + sums) / (size + batches.shape[1]))
-    with torch.no_grad():
-        return model.score(model.embed(pooled)).numpy()
+    scores = np.empty(len(batches))
+    for part in in_chunks(len(batches), SCORE_CHUNK):
+        sums = encodings[batches[part]].sum(axis=1, dtype=np.float64)
+        # A copy in torch's own memory: how a product is rounded may depend on where its operands begin.
+        pooled = torch.tensor((current + sums) / (size + batches.shape[1]))
+        with torch.no_grad():
+            scores[part] = model.score(model.embed(pooled)).numpy()
+    return scores
 
 
 def in_chunks(count: int, chunk: int) -> Sequence[slice]:

@@ -25,6 +25,8 @@ from rambo_ray.errors import RunError
 # that an activation stays in the cache.
 CHUNK = 50
 
+ALIGNMENT = 64  # bytes, of tensors with memory of their own
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -58,6 +60,8 @@ def predict(
         for first in range(0, max(len(images), 1), CHUNK):
             part = images[first : first + CHUNK]
             x = part.to(device) if isinstance(part, Tensor) else training.prepare(part, settings, device)
+            if x.data_ptr() % ALIGNMENT:  # a chunk of prepared images; elsewhere products may round otherwise
+                x = x.clone(memory_format=torch.preserve_format)
             held = len(x)
             if held < CHUNK:
                 filled = torch.zeros((CHUNK, *settings.image_shape), device=device)

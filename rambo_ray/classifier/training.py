@@ -171,12 +171,14 @@ def prepare(pixels: np.ndarray, settings: TrainingSettings, device: Device = "cp
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
         raise ValueError(f"pixels: {pixels.dtype} {pixels.shape}; expected uint8 (N, {height}, {width}, {channels})")
     mean, std = (np.asarray(values, np.float32) for values in (settings.mean, settings.std))
-    # Numpy makes the copy: a tensor on top of a read-only array could be written through.
-    x = pixels.astype(np.float32)
+    # In torch's own memory, which begins where products of matrices are fastest and always round alike.
+    made = torch.empty(pixels.shape, dtype=torch.float32)
+    x = made.numpy()
+    x[...] = pixels
     x /= 255
     x -= mean
     x /= std
-    images = torch.from_numpy(x).to(device).permute(0, 3, 1, 2)
+    images = made.to(device).permute(0, 3, 1, 2)
     return images.contiguous(memory_format=memory_format(settings))
 
 

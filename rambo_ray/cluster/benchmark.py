@@ -9,6 +9,7 @@ results are there long before the last one's. A run that fails is reported and s
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from rambo_ray.benchmark.runs import BenchmarkRun, Failure, RunStore
 from rambo_ray.cluster import prepare
 from rambo_ray.cluster.fit import fit_here
 from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.config.schema import Config
 from rambo_ray.pipeline.prepared import PreparedProblem, Retrained, retrain
 from rambo_ray.progress import Progress, Stages
@@ -35,7 +37,6 @@ from rambo_ray.utility_model.ranking import RankingQuality
 from rambo_ray.utility_samples.measuring import relative_cost
 from rambo_ray.utility_samples.store import SampleStore
 
-IN_FLIGHT_PER_WORKER = 2
 RUNS_PER_WORKER = 8  # a wave has at least this many, so that its end, when workers run dry, is short
 
 
@@ -114,22 +115,17 @@ def _play(
     options = {**session.options, "max_retries": session.config.max_tries}
     select, train = ray.remote(_select).options(**options), ray.remote(_train).options(**options)
     refs = [ray.put(prepared) for prepared in made]
-    queue: list[_Selection | _Training] = list(reversed(_selections(wave)))  # the next one last
-    running: dict[ray.ObjectRef, _Selection | _Training] = {}
-    while queue or running:
-        while queue and len(running) < session.num_workers * IN_FLIGHT_PER_WORKER:
-            piece = queue.pop()
-            if isinstance(piece, _Selection):
-                parts = [(pending.budget, pending.config) for pending in piece.runs]
-                ref = select.remote(refs[piece.group], piece.method, parts, str(work), session.device, session.cpus)
-            else:
-                positions = piece.picked.positions[piece.pending.budget]
-                ref = train.remote(
-                    refs[piece.group], positions, piece.pending.config.seed, session.device, session.cpus
-                )
-            running[ref] = piece
-        (ref,), _ = ray.wait(list(running), num_returns=1)
-        piece = running.pop(ref)
+
+    def start(piece: _Selection | _Training) -> ray.ObjectRef:
+        where, how = refs[piece.group], (session.device, session.cpus)
+        if isinstance(piece, _Selection):
+            parts = [(pending.budget, pending.config) for pending in piece.runs]
+            return select.remote(where, piece.method, parts, str(work), *how)
+        positions = piece.picked.positions[piece.pending.budget]
+        return train.remote(where, positions, piece.pending.config.seed, *how)
+
+    queue: deque[_Selection | _Training] = deque(_selections(wave))
+    for piece, ref in run_tasks(queue, start, session.num_workers):
         runs = piece.runs if isinstance(piece, _Selection) else (piece.pending,)
         try:
             result = ray.get(ref)
@@ -141,9 +137,9 @@ def _play(
                 stages.say(f"failed: {where}: {failures[-1].error}")
             continue
         if isinstance(piece, _Selection):
-            queue += [_Training(piece.group, pending, result) for pending in reversed(runs)]
+            queue.extendleft(_Training(piece.group, pending, result) for pending in reversed(runs))
         else:
-            store.add(_cell(piece.pending, made[piece.group], piece.picked, result))
+            store.add(_finished(piece.pending, made[piece.group], piece.picked, result))
             shown.advance(1, _weight(piece.pending))
 
 
@@ -182,7 +178,7 @@ def _train(prepared: PreparedProblem, positions: np.ndarray, seed: int, device: 
     return retrain(prepared, positions, seeds.integer(seed, "final_classifier"), device)
 
 
-def _cell(pending: PendingRun, prepared: PreparedProblem, picked: Picked, trained: Retrained) -> BenchmarkRun:
+def _finished(pending: PendingRun, prepared: PreparedProblem, picked: Picked, trained: Retrained) -> BenchmarkRun:
     nan = float("nan")
 
     def test(accuracies: Mapping[str, Any]) -> float:

@@ -121,7 +121,7 @@ class ClusterRun:
         return greedy.acquire(margins, judge, ask, self.plan.config.seed)
 
     def final_classifier(self, selection: Selection) -> TrainedClassifier:
-        """Benchmark mode: the annotators answer, f is trained on S_1. Raises ValueError where nobody can answer."""
+        """Benchmark mode: the annotators answer, f is trained on S_1. Raises ValueError where labels are unknown."""
         if self.revealed is None:
             raise ValueError("this run's pool has no labels to answer with")
         labeled, acquired = self.problem.labeled, selection.pool_index

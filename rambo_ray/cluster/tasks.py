@@ -7,6 +7,7 @@ task sets its thread count: a process is reused by tasks of other sizes.
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +22,13 @@ from rambo_ray.acquisition import greedy
 from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Arrays, TrainingSettings
 from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.errors import RunError
 from rambo_ray.utility_model import features
 from rambo_ray.utility_model.network import UtilityModel
 
 POOL_CHUNK = 4096  # images per task
-SCORE_CHUNK = 16  # candidate batches per task
-IN_FLIGHT_PER_WORKER = 2
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> greedy
             session,
             [
                 partial(task.remote, model_ref, encoded_ref, current, size, batches[part], session.cpus)
-                for part in greedy.in_chunks(len(batches), SCORE_CHUNK)
+                for part in greedy.in_chunks(len(batches), greedy.SCORE_CHUNK)
             ],
             "scores of candidate batches",
         )
@@ -216,18 +216,8 @@ def _in_order(
 ) -> list[Any]:
     """Run tasks with a bounded number in flight; their results in the order of `submit`."""
     results: list[Any] = [None] * len(submit)
-    running: dict[ray.ObjectRef, int] = {}
-    for position, start in enumerate(submit):
-        if len(running) >= session.num_workers * IN_FLIGHT_PER_WORKER:
-            _take(running, results, what, done)
-        running[start()] = position
-    while running:
-        _take(running, results, what, done)
+    waiting = deque(range(len(submit)))
+    for position, ref in run_tasks(waiting, lambda position: submit[position](), session.num_workers):
+        results[position] = fetch(ref, what)
+        done(results[position])
     return results
-
-
-def _take(running: dict[ray.ObjectRef, int], results: list[Any], what: str, done: Callable[[Any], None]) -> None:
-    (ref,), _ = ray.wait(list(running), num_returns=1)
-    position = running.pop(ref)
-    results[position] = fetch(ref, what)
-    done(results[position])

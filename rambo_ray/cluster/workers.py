@@ -1,10 +1,12 @@
-"""A pool of Ray actors that works through a list: back-pressure, retries, replaced actors.
+"""Work spread over Ray with a bounded number of pieces in flight: by actors, and by tasks.
 
-Each actor holds at most two pieces of work, so it never idles and nothing piles up. An actor that
-dies is replaced; the piece it was at is tried again, and given up after `max_tries`, since a piece
-that kills its worker every time must not go on for ever. An exception raised by the work itself is
-deterministic and ends the stage at once. A replacement gets work only once it answers, so one that
-the shrunken cluster has no room for does not hold anything up.
+`work_through` has a pool of actors work through a list. Each holds at most two pieces, so it never idles
+and nothing piles up. An actor that dies is replaced; the piece it was at is tried again, and given up
+after `max_tries`, since a piece that kills its worker every time must not go on for ever. An exception
+raised by the work itself is deterministic and ends the stage at once. A replacement gets work only once
+it answers, so one that the shrunken cluster has no room for does not hold anything up.
+
+`run_tasks` is the same for tasks, which Ray itself retries and places.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -21,7 +23,9 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from rambo_ray.cluster.session import cause_of
 from rambo_ray.errors import RunError
 
-IN_FLIGHT = 2
+IN_FLIGHT = 2  # pieces for each worker: it never idles, and nothing piles up
+
+Piece = TypeVar("Piece")
 
 
 @dataclass
@@ -143,3 +147,18 @@ def work_through(
     finally:
         for worker in workers:
             ray.kill(worker.handle)
+
+
+def run_tasks(queue: deque[Piece], start: Callable[[Piece], Any], count: int) -> Iterator[tuple[Piece, Any]]:
+    """`start` the pieces of `queue` from its left, two in flight for each of `count` workers.
+
+    Yields each piece with the reference that `start` made for it, as tasks end, whether well or not.
+    The caller may add to the queue meanwhile.
+    """
+    running: dict[Any, Piece] = {}
+    while queue or running:
+        while queue and len(running) < count * IN_FLIGHT:
+            piece = queue.popleft()
+            running[start(piece)] = piece
+        (ref,), _ = ray.wait(list(running), num_returns=1)
+        yield running.pop(ref), ref

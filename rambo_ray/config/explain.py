@@ -88,7 +88,7 @@ def _walk(place: tuple[int | str, ...], root: type[BaseModel]) -> tuple[list[str
         if len(current) > 1 and part != place[-1] or _is_tag(str(part), current):
             current = [kind for kind in current if _is_tag(str(part), [kind])] or current
             continue
-        path.append(str(part))  # a key that nobody knows
+        path.append(str(part))  # an unknown key
         owner = models[0] if models else owner
     return path, owner
 

@@ -78,7 +78,7 @@ class Plan:
         )
 
     def without_samples(self) -> Plan:
-        """The same for who fits no u_hat."""
+        """The same without utility samples, for methods that fit no u_hat."""
         return replace(self, offline=(), nested_sets=(), held_out=(), interpolation=())
 
 

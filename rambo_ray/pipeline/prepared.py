@@ -33,7 +33,7 @@ from rambo_ray.utility_model.ranking import RankingQuality, judge
 class Request:
     """A problem to be prepared. answers: None where no acquisition will be played through on it.
 
-    A plan without samples is for who fits no u_hat; outputs: whether other strategies will pick on it.
+    A plan without samples is for methods that fit no u_hat; outputs: whether other strategies will pick on it.
     """
 
     plan: Plan
@@ -47,8 +47,8 @@ class PreparedProblem:
     """S_0, S_val and a pool with everything measured of them that no setting of u_hat changes.
 
     task: what u_hat is fitted to; classifier: the base classifier f, with its `before` accuracies on
-    `sets`; margins [N] of the pool by f; answers [N]: the pool's labels, None where nobody knows
-    them or nobody may ask. held_out: subsets of S_0 with their true utilities. strategy_inputs: what
+    `sets`; margins [N] of the pool by f; answers [N]: the pool's labels, None where they are
+    unknown or withheld. held_out: subsets of S_0 with their true utilities. strategy_inputs: what
     strategies other than u_hat pick by, None where none will. sample_seconds: of one thread, for all
     trainings of utility samples.
     """
@@ -70,7 +70,7 @@ class PreparedProblem:
     sample_seconds: float = 0.0
 
     def revealed(self) -> np.ndarray:
-        """The pool's labels, [N]; raises ValueError where nobody knows them or nobody may ask."""
+        """The pool's labels, [N]; raises ValueError where they are unknown or withheld."""
         if self.answers is None:
             raise ValueError("this prepared problem's pool has no labels to answer with")
         return self.answers

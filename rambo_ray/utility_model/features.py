@@ -158,6 +158,6 @@ class Encoder:
             inputs = extract(chunk, self.kind, self.training, classifier=trained, frozen=frozen, device=device)
             if model is not None:
                 with torch.no_grad():
-                    inputs = model.encode(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
+                    inputs = model.encode(torch.tensor(inputs, device=device)).float().cpu().numpy()
             parts.append(inputs)
         return np.concatenate(parts)

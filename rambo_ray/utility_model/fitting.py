@@ -116,7 +116,8 @@ class _Fitter:
         self.scale = TargetScale.of(task.offline)
         seed = seeds.integer(task.seed, "utility_model", 0)
         self.model = initialise(Architecture.from_config(task.config, task.images.shape[1:]), seed).to(device)
-        self.images = self.model.prepare(torch.as_tensor(task.images, device=device))
+        # A copy, not a view: bits must not depend on where in a process's memory the images lie.
+        self.images = self.model.prepare(torch.tensor(task.images, device=device))
         self.model.spread.fill_(spread(task.offline.sizes, len(task.images)))
         self.weights = [p.detach().clone().requires_grad_() for p in self.model.parameters()]
         start = math.log(task.config.weight_decay)

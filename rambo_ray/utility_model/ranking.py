@@ -30,7 +30,7 @@ class RankingQuality:
 def set_scores(model: UtilityModel, images: np.ndarray, subsets: Sequence[Sequence[int]]) -> np.ndarray:
     """u_hat's scores, [G] float64, of subsets of S_0 whose inputs are images [k, ...]."""
     with torch.no_grad():
-        encodings = model.encode(torch.as_tensor(images))
+        encodings = model.encode(torch.tensor(images))
         phi = model.embed(membership(subsets, len(images)).to(encodings) @ encodings)
         return model.score(phi).double().numpy()
 

@@ -221,6 +221,16 @@ class TestScoreBatches:
             assert score == pytest.approx(expected, abs=1e-12)
         assert found.dtype == np.float64 and len(set(found.tolist())) == len(batches)
 
+    def test_a_score_does_not_depend_on_the_other_batches_of_its_chunks(self) -> None:
+        # So tasks that score a chunk each give the bits of one that scores all.
+        net, encoded = model(), encode(model(), images(90, 4))
+        batches, current = np.random.default_rng(1).permutation(90)[:88].reshape(44, 2), np.arange(8.0)
+        whole = score_batches(net, encoded, current, 10, batches)
+        parts = [
+            score_batches(net, encoded, current, 10, batches[part]) for part in greedy.in_chunks(44, greedy.SCORE_CHUNK)
+        ]
+        assert np.array_equal(np.concatenate(parts), whole)
+
     def test_float32_encodings_are_added_in_float64(self) -> None:
         net, encoded = model(), encode(model(), images(9, 4)).astype(np.float32)
         found = score_batches(net, encoded, np.full(8, 1e6), 1000, np.arange(9).reshape(3, 3))

@@ -75,7 +75,7 @@ def test_gradients_are_autograds(shape: tuple[int, int, int]) -> None:
 def test_a_step_is_autograds_step(shape: tuple[int, int, int]) -> None:
     """As many right, the same draws taken, and the same weights after Adam's turn."""
     model, x, y = problem(shape, 23)
-    settings = recipe_of(shape)
+    settings = settings_of(shape)
     plain = training.AutogradSteps(copy.deepcopy(model), x, y, settings)
     tiled = mnist_steps.CompiledSteps(copy.deepcopy(model), x, y, settings.learning_rate, 20, "float32")
     for rows in (torch.arange(20), torch.tensor([22, 4, 21])):
@@ -98,7 +98,7 @@ def test_a_step_is_autograds_step(shape: tuple[int, int, int]) -> None:
     assert float(torch.cat(off).max()) < 4.1 * settings.learning_rate
 
 
-def recipe_of(shape: tuple[int, int, int], **changes: object) -> TrainingSettings:
+def settings_of(shape: tuple[int, int, int], **changes: object) -> TrainingSettings:
     channels = shape[0]
     settings = TrainingSettings.from_config(
         ClassifierConfig(precision="float32"),
@@ -114,7 +114,7 @@ def test_training_follows_autograd_for_epochs(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 7, 73)
     pixels = (rng.integers(0, 160, (73, 12, 12, 1)) + 10 * labels[:, None, None, None]).astype(np.uint8)
-    settings = recipe_of((1, 12, 12), max_epochs=5)
+    settings = settings_of((1, 12, 12), max_epochs=5)
     tiled = train(pixels, labels, settings, 3)
     monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
     plain = train(pixels, labels, settings, 3)
@@ -130,7 +130,7 @@ def test_in_bfloat16_a_training_is_as_near_to_float32_as_autocasts(monkeypatch: 
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 7, 73)
     pixels = (rng.integers(0, 160, (73, 12, 12, 1)) + 10 * labels[:, None, None, None]).astype(np.uint8)
-    settings = recipe_of((1, 12, 12), max_epochs=2)
+    settings = settings_of((1, 12, 12), max_epochs=2)
     exact, rounded = (train(pixels, labels, replace(settings, precision=p), 3) for p in ("float32", "bfloat16"))
     theirs, ours = (predict(t.model, pixels, settings)[0] for t in (exact, rounded))
     again = predict(exact.model, pixels, replace(settings, precision="bfloat16"))[0]
@@ -154,7 +154,7 @@ def test_weights_come_back_as_they_went(shape: tuple[int, int, int]) -> None:
 def test_outputs_are_the_modules(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     channels, height, width = shape
     pixels = np.random.default_rng(1).integers(0, 256, (61, height, width, channels), dtype=np.uint8)
-    model, settings = MnistNet(shape, 7).eval(), recipe_of(shape)
+    model, settings = MnistNet(shape, 7).eval(), settings_of(shape)
     tiled = predict(model, pixels, settings)
     monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
     for ours, theirs in zip(tiled, predict(model, pixels, settings), strict=True):

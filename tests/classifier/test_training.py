@@ -14,13 +14,14 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from rambo_ray.classifier import kernels, mnist_steps, training
+from rambo_ray.classifier import kernels, mnist_steps, networks, training
 from rambo_ray.classifier.networks import MnistNet
 from rambo_ray.classifier.prediction import evaluate, margins, predict
 from rambo_ray.classifier.training import (
     Trained,
     TrainingSettings,
     batch_bounds,
+    choose_kernels,
     choose_precision,
     from_arrays,
     prepare,
@@ -49,7 +50,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return pixels, bunch.target.astype(np.int64)
 
 
-def recipe_of(**changes: object) -> TrainingSettings:
+def settings_of(**changes: object) -> TrainingSettings:
     settings = TrainingSettings.from_config(
         ClassifierConfig(precision="float32"),
         mean=(0.1307,),
@@ -66,12 +67,12 @@ def digest(trained: Trained) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_recipe_identity_is_canonical_and_complete() -> None:
-    settings = recipe_of()
+def test_settings_identity_is_canonical_and_complete() -> None:
+    settings = settings_of()
     content = json.loads(settings.identity())
     assert content["mean"] == [0.1307]
     assert content["precision"] == "float32"
-    assert settings.identity() == recipe_of().identity()
+    assert settings.identity() == settings_of().identity()
     for change in (
         {"batch_size": 21},
         {"precision": "bfloat16"},
@@ -85,7 +86,7 @@ def test_recipe_identity_is_canonical_and_complete() -> None:
         assert replace(settings, **change).identity() != settings.identity()
 
 
-def test_recipe_needs_one_mean_per_channel() -> None:
+def test_settings_needs_one_mean_per_channel() -> None:
     with pytest.raises(UserError, match="one value per channel"):
         TrainingSettings.from_config(ClassifierConfig(), mean=(0.5,), std=(0.5,), image_shape=(3, 8, 8), num_classes=2)
 
@@ -108,11 +109,43 @@ def test_precision_is_chosen_where_it_will_run(monkeypatch: pytest.MonkeyPatch) 
     assert choose_precision("auto", "cpu", "mnist_net") == "float32"
 
 
+def test_compiled_kernels_can_be_turned_off(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, labels = digits
+    auto, off = (settings_of(max_epochs=1, kernels=kernels_) for kernels_ in ("auto", "off"))
+    assert auto.identity() == off.identity(), "they change rounding only"
+    assert choose_kernels("mnist_net", "float32", "cpu", "off") == "torch"
+
+    def called(*arguments: object) -> int:
+        raise AssertionError("a compiled kernel was called")
+
+    monkeypatch.setattr(kernels, "call", called)
+    trained = train(pixels[:40], labels[:40], off, seed=3)
+    evaluate(trained.model, pixels[:40], labels[:40], off)
+    if kernels.library() is not None:
+        with pytest.raises(AssertionError, match="a compiled kernel was called"):
+            train(pixels[:40], labels[:40], auto, seed=3)
+
+
+def test_any_x86_is_float32_in_torch_and_another_identity() -> None:
+    config = ClassifierConfig()
+    keys = {"mean": (0.5,), "std": (0.5,), "image_shape": (1, 8, 8), "num_classes": 10}
+    machine, any_x86 = (
+        TrainingSettings.from_config(config, **keys, reproducible=how)  # type: ignore[arg-type]
+        for how in ("machine", "any_x86")
+    )
+    assert (any_x86.precision, any_x86.kernels) == ("float32", "off")
+    assert any_x86.on("cpu", "auto") == any_x86
+    assert replace(machine, precision="float32").identity() != any_x86.identity()
+    assert "reproducible" not in machine.identity(), "samples measured before there was a choice stay valid"
+
+
 def test_prepare_is_torchvisions_normalisation(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, _ = digits
-    torch.testing.assert_close(prepare(pixels[:9], recipe_of()), normalised(pixels[:9], recipe_of()))
+    torch.testing.assert_close(prepare(pixels[:9], settings_of()), normalised(pixels[:9], settings_of()))
     colour = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
-    settings = recipe_of(image_shape=(3, 6, 5), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    settings = settings_of(image_shape=(3, 6, 5), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     torch.testing.assert_close(prepare(colour, settings), normalised(colour, settings))
     with pytest.raises(ValueError, match="expected uint8"):
         prepare(colour.transpose(0, 3, 1, 2), settings)
@@ -129,7 +162,7 @@ def test_fast_loop_is_the_slow_loop(
     """
     monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
     pixels, labels = digits[0][:n], digits[1][:n]
-    settings = recipe_of(max_epochs=4)
+    settings = settings_of(max_epochs=4)
     fast = train(pixels, labels, settings, seed=5)
     plain, accuracies = train_plainly(lambda: PlainMnistNet((1, 8, 8), 10), pixels, labels, settings, seed=5)
     assert fast.epochs == len(accuracies)
@@ -144,7 +177,7 @@ def test_stops_after_the_first_epoch_that_reaches_the_accuracy(
     digits: tuple[np.ndarray, np.ndarray],
 ) -> None:
     pixels, labels = digits[0][:60], digits[1][:60]
-    never = recipe_of(stop_accuracy=1.0, max_epochs=12)
+    never = settings_of(stop_accuracy=1.0, max_epochs=12)
     _, accuracies = train_plainly(lambda: PlainMnistNet((1, 8, 8), 10), pixels, labels, never, seed=3)
     assert len(set(accuracies)) > 5
     for target in (accuracies[0], accuracies[4], sorted(accuracies)[-2]):
@@ -173,17 +206,17 @@ def test_running_accuracy_is_counted_as_scripted(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(training.NETWORKS, "scripted", Scripted)
     monkeypatch.setattr("rambo_ray.classifier.networks.NETWORKS", training.NETWORKS)
     pixels, labels = np.zeros((500, 8, 8, 1), np.uint8), np.full(500, 3)
-    trained = train(pixels, labels, recipe_of(classifier="scripted", batch_size=100), seed=0)
+    trained = train(pixels, labels, settings_of(classifier="scripted", batch_size=100), seed=0)
     assert trained.epochs == 4
     assert Scripted.calls == 20
     Scripted.calls = 0
-    settings = recipe_of(classifier="scripted", batch_size=100, stop_accuracy=0.982)
+    settings = settings_of(classifier="scripted", batch_size=100, stop_accuracy=0.982)
     assert train(pixels, labels, settings, seed=0).epochs == 3
 
 
 def test_seed_alone_decides(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, labels = digits[0][:47], digits[1][:47]
-    settings = recipe_of(max_epochs=3)
+    settings = settings_of(max_epochs=3)
     first = digest(train(pixels, labels, settings, seed=11))
     torch.manual_seed(99)
     torch.rand(17)
@@ -196,7 +229,7 @@ def test_seed_alone_decides(digits: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_prepared_positions_are_the_subset(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, labels = digits
-    settings = recipe_of(max_epochs=2)
+    settings = settings_of(max_epochs=2)
     positions = np.sort(np.random.default_rng(0).choice(200, 33, replace=False))
     expected = digest(train(pixels[positions], labels[positions], settings, seed=1))
     prepared = prepare(pixels[:200], settings)
@@ -213,7 +246,7 @@ def test_read_only_inputs_stay_as_they_are(digits: tuple[np.ndarray, np.ndarray]
     positions = np.arange(25)
     positions.setflags(write=False)
     sums = [hashlib.sha256(array.tobytes()).digest() for array in (pixels, labels, positions)]
-    settings = recipe_of(max_epochs=2)
+    settings = settings_of(max_epochs=2)
     trained = train(pixels, labels, settings, seed=0, positions=positions)
     train(pixels, labels, settings, seed=0)
     evaluate(trained.model, pixels, labels, settings)
@@ -235,9 +268,9 @@ def test_batches() -> None:
 
 def test_one_image(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, labels = digits[0][:21], digits[1][:21]
-    assert train(pixels[:1], labels[:1], recipe_of(), seed=0).train_accuracy == 1
-    assert train(pixels, labels, recipe_of(max_epochs=1), seed=0).images_seen == 21
-    resnet = recipe_of(classifier="resnet18", max_epochs=1)
+    assert train(pixels[:1], labels[:1], settings_of(), seed=0).train_accuracy == 1
+    assert train(pixels, labels, settings_of(max_epochs=1), seed=0).images_seen == 21
+    resnet = settings_of(classifier="resnet18", max_epochs=1)
     # On 8x8 images the last block sees one pixel: a batch of one would have no variance at all.
     trained = train(pixels, labels, resnet, seed=0)
     assert trained.images_seen == 21
@@ -249,16 +282,16 @@ def test_one_image(digits: tuple[np.ndarray, np.ndarray]) -> None:
 def test_wrong_subsets_are_one_line(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, labels = digits
     with pytest.raises(ValueError, match="at least one"):
-        train(pixels[:0], labels[:0], recipe_of(), seed=0)
+        train(pixels[:0], labels[:0], settings_of(), seed=0)
     with pytest.raises(ValueError, match="one each"):
-        train(pixels[:5], labels[:4], recipe_of(), seed=0)
+        train(pixels[:5], labels[:4], settings_of(), seed=0)
     with pytest.raises(ValueError, match=r"not within 0\.\.4"):
-        train(pixels[:50], labels[:50], recipe_of(num_classes=5), seed=0)
+        train(pixels[:50], labels[:50], settings_of(num_classes=5), seed=0)
 
 
 def test_digits_are_learnt(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, labels = digits
-    settings = recipe_of()
+    settings = settings_of()
     prepared = prepare(pixels, settings)
     trained = train(prepared, labels, settings, seed=0, positions=np.arange(100))
     assert trained.train_accuracy >= 0.99 or trained.epochs == 100
@@ -270,7 +303,7 @@ def test_digits_are_learnt(digits: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_scores_are_what_torch_says(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, labels = digits[0][:130], digits[1][:130]
-    settings = recipe_of(max_epochs=2)
+    settings = settings_of(max_epochs=2)
     model = train(pixels, labels, settings, seed=0).model
     scores = evaluate(model, pixels, labels, settings)
     with torch.no_grad():
@@ -284,7 +317,7 @@ def test_scores_are_what_torch_says(digits: tuple[np.ndarray, np.ndarray]) -> No
 @pytest.mark.parametrize("name", ["mnist_net", "resnet18"])
 def test_bits_do_not_depend_on_the_company(digits: tuple[np.ndarray, np.ndarray], name: str) -> None:
     pixels, labels = digits
-    settings = recipe_of(classifier=name, max_epochs=1)
+    settings = settings_of(classifier=name, max_epochs=1)
     model = train(pixels[:40], labels[:40], settings, seed=0).model
     logits, embeddings = predict(model, pixels[:173], settings)
     assert logits.shape == (173, 10)
@@ -299,6 +332,27 @@ def test_bits_do_not_depend_on_the_company(digits: tuple[np.ndarray, np.ndarray]
     empty_logits, empty_embeddings = predict(model, pixels[:0], settings)
     assert empty_logits.shape == (0, 10)
     assert empty_embeddings.shape == (0, embeddings.shape[1])
+
+
+def test_bits_do_not_depend_on_where_images_lie_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of unaligned operands may be rounded otherwise (MKL on AMD): a chunk of 7x7 images begins anywhere."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "rambo_own_flat.py").write_text(
+        "from torch import nn\n"
+        "def flat(image_shape, num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(49, 64), nn.ReLU(), nn.Linear(64, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = settings_of(classifier="rambo_own_flat:flat", image_shape=(1, 7, 7))
+    pixels = rng.integers(0, 256, (230, 7, 7, 1), dtype=np.uint8)
+    with training.seeded(3, torch.device("cpu")):
+        model = networks.build(settings.classifier, settings.image_shape, settings.num_classes).eval()
+    prepared = prepare(pixels, settings)
+    assert any(prepared[first:].data_ptr() % 64 for first in range(0, 230, 50))
+    assert prepare(pixels, settings).data_ptr() % 64 == 0
+    for ours, theirs in zip(predict(model, pixels, settings), predict(model, prepared, settings), strict=True):
+        assert np.array_equal(ours, theirs)
+    sys.modules.pop("rambo_own_flat")
 
 
 def test_margins_in_closed_form() -> None:
@@ -320,7 +374,7 @@ def test_margins_refuse_what_has_none() -> None:
 def test_arrays_carry_a_trained_classifier(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, labels = digits[0][:30], digits[1][:30]
     for name in ("mnist_net", "resnet18"):
-        settings = recipe_of(classifier=name, max_epochs=1)
+        settings = settings_of(classifier=name, max_epochs=1)
         trained = train(pixels, labels, settings, seed=0)
         arrays = to_arrays(trained)
         assert all(isinstance(value, np.ndarray) for value in arrays.values())
@@ -337,7 +391,7 @@ def test_arrays_carry_a_trained_classifier(digits: tuple[np.ndarray, np.ndarray]
 
 def test_bfloat16_trains_float32_weights(digits: tuple[np.ndarray, np.ndarray]) -> None:
     pixels, labels = digits[0][:30], digits[1][:30]
-    settings = recipe_of(precision="bfloat16", max_epochs=3)
+    settings = settings_of(precision="bfloat16", max_epochs=3)
     trained = train(pixels, labels, settings, seed=0)
     assert all(weight.dtype == torch.float32 for weight in trained.model.parameters())
     assert evaluate(trained.model, pixels, labels, settings).accuracy > 0.2
@@ -348,7 +402,7 @@ def test_images_held_in_bfloat16_are_what_autocast_makes_of_them(
 ) -> None:
     pixels, labels = digits[0][:40], digits[1][:40]
     monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
-    settings = recipe_of(precision="bfloat16", max_epochs=2)
+    settings = settings_of(precision="bfloat16", max_epochs=2)
     held = train(pixels, labels, settings, 0)
     monkeypatch.setattr(training, "image_type", lambda settings: torch.float32)
     assert digest(train(pixels, labels, settings, 0)) == digest(held)
@@ -364,7 +418,7 @@ def test_own_network_trains(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     pixels, labels = digits
-    settings = recipe_of(classifier="rambo_own_linear:linear", max_epochs=20, learning_rate=1e-2)
+    settings = settings_of(classifier="rambo_own_linear:linear", max_epochs=20, learning_rate=1e-2)
     trained = train(pixels[:101], labels[:101], settings, seed=0)
     assert evaluate(trained.model, pixels[200:], labels[200:], settings).accuracy > 0.6
     assert predict(trained.model, pixels[:3], settings)[1].shape == (3, 64)

@@ -172,6 +172,22 @@ class TestSameBits:
         assert torch.equal(torch.get_rng_state(), before)
         assert_same_bits(one, other)
 
+    @pytest.mark.parametrize("vector", [False, True])
+    def test_wherever_the_images_lie_in_memory(self, vector: bool) -> None:
+        # A worker of Ray reads them from shared memory, this process from its own.
+        task = pretraining_task()
+        images = task.images.reshape(16, -1) if vector else task.images
+        found = []
+        for offset in (0, 4, 8):
+            memory = np.empty(images.nbytes + 128, dtype=np.uint8)
+            begin = -memory.ctypes.data % 64 + offset
+            moved = memory[begin : begin + images.nbytes].view(np.float32).reshape(images.shape)
+            moved[...] = images
+            assert moved.ctypes.data % 64 == offset
+            found.append(fit(replace(task, images=moved)))
+        assert_same_bits(found[0], found[1])
+        assert_same_bits(found[0], found[2])
+
     def test_another_seed_gives_another_fit(self) -> None:
         one, other = whole_fit()[0], fit(pretraining_task(seed=4))
         assert not np.array_equal(one.weights["set_hidden.weight"], other.weights["set_hidden.weight"])

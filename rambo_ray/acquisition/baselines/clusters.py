@@ -23,6 +23,6 @@ def k_means(points: np.ndarray, count: int, generator: np.random.Generator) -> n
     else:
         model = MiniBatchKMeans(count, n_init=1, batch_size=4096, random_state=seed)
     with warnings.catch_warnings():
-        # Fewer distinct points than clusters leave clusters empty, which nobody here minds.
+        # Fewer distinct points than clusters leave clusters empty, which changes nothing here.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return np.asarray(model.fit_predict(np.ascontiguousarray(points, dtype=np.float32)), dtype=np.int64)
