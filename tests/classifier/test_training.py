@@ -340,7 +340,7 @@ def test_bits_do_not_depend_on_where_images_lie_in_memory(tmp_path: Path, monkey
     (tmp_path / "rambo_own_flat.py").write_text(
         "from torch import nn\n"
         "def flat(image_shape, num_classes):\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(49, 64), nn.ReLU(), nn.Linear(64, num_classes))\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(49, num_classes))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     settings = settings_of(classifier="rambo_own_flat:flat", image_shape=(1, 7, 7))
