@@ -77,22 +77,22 @@ def work_through(
     failed_starts = 0
     began: float | None = None
 
-    def hire() -> None:
+    def add_worker() -> None:
         handle = start()
         workers.append(_Worker(handle, handle.ready.remote()))
 
-    def dismiss(worker: _Worker) -> None:
+    def replace_worker(worker: _Worker) -> None:
         workers.remove(worker)
         ray.kill(worker.handle)  # it may only be out of reach, and must not compute beside its successor
         for ref in [ref for ref, (owner, _) in running.items() if owner is worker]:
             del running[ref]
         waiting.extendleft(reversed(worker.pieces))
         usage.replaced += 1
-        hire()
+        add_worker()
 
     try:
         for _ in range(min(count, len(pieces))):
-            hire()
+            add_worker()
         while waiting or running:
             for worker in workers:
                 while worker.answered and waiting and len(worker.pieces) < IN_FLIGHT:
@@ -112,13 +112,13 @@ def work_through(
                         failed_starts += 1
                         if failed_starts >= max_tries or isinstance(error, RayTaskError):
                             raise RunError(f"a worker could not start ({cause_of(error)})") from error
-                        dismiss(worker)
+                        replace_worker(worker)
                         continue
                     worker.answered, failed_starts = True, 0
                     began = began or time.monotonic()
                     continue
                 if ref not in running:
-                    continue  # its worker was dismissed a moment ago
+                    continue  # its worker was replaced a moment ago
                 worker, piece = running[ref]
                 try:
                     result, seconds = ray.get(ref)
@@ -134,7 +134,7 @@ def work_through(
                                 f"{name(pieces[piece])}: its worker died {max_tries} times ({cause_of(error)}); free "
                                 "memory or raise cluster.max_tries, then run the same command again"
                             ) from error
-                    dismiss(worker)
+                    replace_worker(worker)
                     continue
                 except RayError as error:
                     raise RunError(f"{name(pieces[piece])}: {cause_of(error)}") from error

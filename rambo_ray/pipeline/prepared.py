@@ -31,7 +31,7 @@ from rambo_ray.utility_model.ranking import RankingQuality, judge
 
 @dataclass(frozen=True)
 class Request:
-    """A problem to be prepared. answers: None where no acquisition will be played through on it.
+    """A problem to be prepared. answers: None where no acquisition will be simulated on it.
 
     A plan without samples is for methods that fit no u_hat; outputs: whether other strategies will pick on it.
     """

@@ -1,6 +1,6 @@
 """Acquisition simulated inside S_0: what a setting is worth, judged without a single label of the pool.
 
-A fold hides the labels of a part of S_0 and plays it through: the rest is its S_0, the hidden part
+A fold hides the labels of a part of S_0: the rest is its S_0, the hidden part
 its pool, and once it has acquired from it, the hidden labels answer. Everything that counts images is
 scaled down with it, so that k : k_1 : b (pretraining) and B : b : M (acquisition) stay what they are.
 
