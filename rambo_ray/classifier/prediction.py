@@ -22,8 +22,9 @@ from rambo_ray.classifier.training import Device, TrainingSettings
 from rambo_ray.errors import RunError
 
 # Images per forward pass outside training: large enough for the matrix products, small enough
-# that an activation stays in the cache.
-CHUNK = 50
+# that an activation stays in the cache, and a multiple of the rows that a product takes at a time:
+# with a rest of two, MKL's common branch (MKL_CBWR=COMPATIBLE) rounds those otherwise.
+CHUNK = 48
 
 ALIGNMENT = 64  # bytes, of tensors with memory of their own
 
@@ -48,7 +49,8 @@ def predict(
     images are pixels uint8 [N, H, W, C], normalised chunk by chunk so that a large pool never is
     in memory as floats, or what `prepare` made of them. `model` is in eval mode and on `device`.
     Same bits for an image wherever in whatever split of the pool it is, for one machine type and
-    number of threads.
+    number of threads; of a network whose first layer is a matrix product with rows that are no multiple
+    of 16 bytes, only in splits at multiples of CHUNK.
     """
     device = torch.device(device)
     parts: list[tuple[Tensor, Tensor]] = []

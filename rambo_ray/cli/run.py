@@ -105,8 +105,9 @@ def _describe(config: Config, problem: Problem) -> str:
 
 def _describe_cluster(session: Session, settings: TrainingSettings) -> str:
     kernels = choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels)
-    compiled = " in compiled kernels" if kernels == "compiled" else ""
-    return f"Ray: {session.describe()}; {settings.classifier} on {session.device}, {settings.precision}{compiled}"
+    how = " in compiled kernels" if kernels == "compiled" else ""
+    how += ", as on any x86 CPU" if settings.reproducible == "any_x86" else ""
+    return f"Ray: {session.describe()}; {settings.classifier} on {session.device}, {settings.precision}{how}"
 
 
 def _metrics(
@@ -158,6 +159,7 @@ def _metrics(
         },
         "precision": settings.precision,
         "kernels": choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels),
+        "reproducible": settings.reproducible,
         "cluster": session.describe(),
     }
 

@@ -28,7 +28,7 @@ from rambo_ray.errors import RunError
 from rambo_ray.utility_model import features
 from rambo_ray.utility_model.network import UtilityModel
 
-POOL_CHUNK = 4096  # images per task
+POOL_CHUNK = 85 * prediction.CHUNK  # images per task, in the chunks of one process
 
 
 @dataclass(frozen=True)

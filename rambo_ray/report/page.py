@@ -288,7 +288,7 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
         yield "workers busy", f"{100 * busy:.0f} % of the time"
     if rate is not None:
         yield "training speed", f"{rate:,.0f} images/s per worker"
-    for key in ("precision", "kernels", "cluster"):
+    for key in ("precision", "kernels", "reproducible", "cluster"):
         if content.metrics.get(key):
             yield key, _text(content.metrics[key])
 
