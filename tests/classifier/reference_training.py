@@ -56,7 +56,7 @@ def train_plainly(
     Draws in the order the fast loop draws in: initialisation, then per epoch the shuffle and the
     dropout of its batches.
     """
-    x, y = normalised(pixels, settings), torch.tensor(labels)
+    x, y = normalised(pixels, settings).to(torch.get_default_dtype()), torch.tensor(labels)
     accuracies: list[float] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

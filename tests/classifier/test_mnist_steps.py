@@ -67,6 +67,8 @@ def test_gradients_are_autograds(shape: tuple[int, int, int]) -> None:
     holder = copy.deepcopy(model)
     steps.gradients.write(holder)
     for key, value in holder.named_parameters():
+        # The longest sum has a term for each place of each image, 3 x 26 x 26; roundings, of half an eps each, add
+        # up to about sqrt(2028) times as much, 2.7e-6, whatever the width of vectors. A wrong term is 1/2028.
         largest = float(expected[key].abs().max())
         torch.testing.assert_close(value.detach().double(), expected[key], rtol=0, atol=5e-6 * largest, msg=key)
 

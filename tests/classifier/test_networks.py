@@ -41,13 +41,16 @@ def test_sizes_and_shapes(name: str, image_shape: tuple[int, int, int], count: i
 @pytest.mark.parametrize("side", [6, 7, 8, 9, 12, 28, 29, 32])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mnist_net_is_the_plain_network(side: int, channels: int) -> None:
-    """Pool before ReLU is ReLU before pool, forward and backward, in train mode too."""
+    """Pool before ReLU is ReLU before pool, forward and backward, in train mode too.
+
+    In double precision, where no CPU's rounding decides which of a window is the largest.
+    """
     torch.manual_seed(1)
     shape = (channels, side, side + side % 3)
-    fast, plain = MnistNet(shape, 7), PlainMnistNet(shape, 7)
+    fast, plain = MnistNet(shape, 7).double(), PlainMnistNet(shape, 7).double()
     plain.load_state_dict(fast.state_dict())
     fast = fast.to(memory_format=torch.channels_last)
-    x = torch.randn(5, *shape)
+    x = torch.randn(5, *shape).double()
     for mode in (False, True):
         gradients = []
         for net in (fast.train(mode), plain.train(mode)):
@@ -58,7 +61,7 @@ def test_mnist_net_is_the_plain_network(side: int, channels: int) -> None:
             gradients.append([logits.detach()] + [weight.grad for weight in net.parameters()])
         for ours, theirs in zip(*gradients, strict=True):
             scale = max(float(theirs.abs().max()), 1e-3)
-            assert float((ours - theirs).abs().max()) < 5e-5 * scale
+            assert float((ours - theirs).abs().max()) < 1e-11 * scale
 
 
 def test_mnist_net_embeds_before_dropout() -> None:

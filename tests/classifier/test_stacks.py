@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rambo_ray.classifier import mnist_steps, prediction, training
+from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.networks import build
 from rambo_ray.classifier.stacks import STACKED, batches_per_epoch, models_that_fit, train_stack
 from rambo_ray.classifier.stacks.networks import Layers, Windows, as_matrix, stacked_state
@@ -122,20 +121,6 @@ class TestNetworks:
                 hook.remove()
             assert allowed < 0.02 * float(exact.abs().max())
             assert float((logits[g].double() - exact).abs().max()) < allowed
-
-
-@pytest.fixture
-def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Trainings in double precision.
-
-    Adam's first steps turn a gradient that is 0 but for rounding into a step of full length, up or
-    down, and epochs make much of little: in float32 a CPU's own roundings would decide.
-    """
-    monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
-    monkeypatch.setattr(training, "image_type", lambda settings: torch.float64)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.usefixtures("double")

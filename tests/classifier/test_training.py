@@ -151,16 +151,14 @@ def test_prepare_is_torchvisions_normalisation(digits: tuple[np.ndarray, np.ndar
         prepare(colour.transpose(0, 3, 1, 2), settings)
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("n", [20, 47, 61])
-def test_fast_loop_is_the_slow_loop(
-    digits: tuple[np.ndarray, np.ndarray], n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fast_loop_is_the_slow_loop(digits: tuple[np.ndarray, np.ndarray], n: int) -> None:
     """Same seed, same batches, same dropout: the same network but for rounding.
 
-    With autograd, which every other network and device has; tests/test_mnist_steps.py holds the
+    With autograd, which every other network and device has; test_mnist_steps.py holds the
     written-out step against it.
     """
-    monkeypatch.setattr(mnist_steps, "applies", lambda *_: False)
     pixels, labels = digits[0][:n], digits[1][:n]
     settings = settings_of(max_epochs=4)
     fast = train(pixels, labels, settings, seed=5)
@@ -173,6 +171,7 @@ def test_fast_loop_is_the_slow_loop(
         torch.testing.assert_close(ours[key], theirs[key], rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.usefixtures("double")
 def test_stops_after_the_first_epoch_that_reaches_the_accuracy(
     digits: tuple[np.ndarray, np.ndarray],
 ) -> None:

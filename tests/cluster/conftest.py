@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from rambo_ray.utility_model.fitting import FitInput, FitResult
 
 from .problems import smoke
 
+# Ray's workers are nice by default, and starve where other tests run beside them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # Actors compute with one thread; what they are compared with must, too, to agree in the last bit.
 torch.set_num_threads(1)
 

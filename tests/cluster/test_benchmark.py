@@ -17,7 +17,7 @@ import yaml
 from rambo_ray import seeds
 from rambo_ray.acquisition import controls
 from rambo_ray.acquisition.baselines import STRATEGIES
-from rambo_ray.benchmark import experiment, layout
+from rambo_ray.benchmark import experiment, layout, methods
 from rambo_ray.benchmark.experiment import Method
 from rambo_ray.benchmark.layout import PendingRun, RunGroup
 from rambo_ray.benchmark.runs import RunStore
@@ -140,6 +140,9 @@ def test_a_cell_is_what_its_parts_make_of_it(finished: Path, session: Session, t
     }
     runs = {(c["method"], c["budget"]): c for c in numbers(finished).values() if c["seed"] == 0}
     for method, positions in picks.items():
+        found, ranking, _ = methods.pick(prepared, Method(method, method, {}), config, fit, "cpu")
+        assert found.tolist() == positions.tolist()
+        assert np.isfinite(ranking.pairwise_accuracy) == (method == "rambo")
         for budget in (5, 20):
             trained = prepared_problem.retrain(
                 prepared, positions[:budget], seeds.integer(0, "final_classifier"), "cpu"

@@ -20,6 +20,7 @@ from rambo_ray.config.schema import ClassifierConfig
 
 try:
     COMPILER = kernels.compiler()
+    kernels.fingerprint(COMPILER)  # $CC may name one that does not work
 except kernels.Unavailable:
     pytest.skip("needs a C compiler: cc, gcc, clang or $CC", allow_module_level=True)
 
