@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import bootstrap, sem, ttest_1samp
+from scipy.stats import bootstrap, sem
+from scipy.stats import t as student_t
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -50,10 +51,10 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Paire
     mean = float(values.mean())
     low = high = boot_low = boot_high = nan
     if len(values) > 1:
-        if np.ptp(values) == 0:  # no spread: scipy warns, and both intervals are the one value
+        if np.ptp(values) == 0:  # no spread: scipy has no interval, here both are the one value
             low = high = boot_low = boot_high = mean
         else:
-            low, high = (float(v) for v in ttest_1samp(values, 0.0).confidence_interval(LEVEL))
+            low, high = (float(v) for v in student_t.interval(LEVEL, len(values) - 1, loc=mean, scale=sem(values)))
             # The generator is fixed: an interval must not depend on what was compared before it.
             drawn = bootstrap(
                 (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile", rng=0

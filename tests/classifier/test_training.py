@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
-from rambo_ray.classifier import kernels, mnist_steps, networks, training
+from rambo_ray.classifier import kernels, mnist_steps, training
 from rambo_ray.classifier.networks import MnistNet
-from rambo_ray.classifier.prediction import evaluate, margins, predict
+from rambo_ray.classifier.prediction import evaluate, predict
 from rambo_ray.classifier.training import (
     Trained,
     TrainingSettings,
@@ -29,36 +27,15 @@ from rambo_ray.classifier.training import (
     train,
 )
 from rambo_ray.config.schema import ClassifierConfig
-from rambo_ray.errors import RunError, UserError
+from rambo_ray.errors import UserError
 
 from .reference_training import PlainMnistNet, normalised, train_plainly
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from .small_settings import read_only_digits, settings_of
 
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    bunch = load_digits()
-    pixels = (bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    pixels.setflags(write=False)
-    return pixels, bunch.target.astype(np.int64)
-
-
-def settings_of(**changes: object) -> TrainingSettings:
-    settings = TrainingSettings.from_config(
-        ClassifierConfig(precision="float32"),
-        mean=(0.1307,),
-        std=(0.3081,),
-        image_shape=(1, 8, 8),
-        num_classes=10,
-    )
-    return replace(settings, **changes)
+    return read_only_digits()
 
 
 def digest(trained: Trained) -> str:
@@ -298,76 +275,6 @@ def test_digits_are_learnt(digits: tuple[np.ndarray, np.ndarray]) -> None:
     scores = evaluate(trained.model, prepared[100:], labels[100:], settings)
     assert scores.accuracy > 0.8
     assert 0.5 < scores.soft_accuracy < scores.accuracy + 0.05
-
-
-def test_scores_are_what_torch_says(digits: tuple[np.ndarray, np.ndarray]) -> None:
-    pixels, labels = digits[0][:130], digits[1][:130]
-    settings = settings_of(max_epochs=2)
-    model = train(pixels, labels, settings, seed=0).model
-    scores = evaluate(model, pixels, labels, settings)
-    with torch.no_grad():
-        logits, y = model(normalised(pixels, settings)), torch.tensor(labels)
-    assert scores.accuracy == (logits.argmax(1) == y).double().mean().item()
-    p = torch.softmax(logits, 1)[torch.arange(130), y]
-    assert scores.soft_accuracy == pytest.approx(p.mean().item(), abs=1e-5)
-    assert scores.val_loss == pytest.approx(torch.nn.functional.cross_entropy(logits, y).item(), abs=1e-5)
-
-
-@pytest.mark.parametrize("name", ["mnist_net", "resnet18"])
-def test_bits_do_not_depend_on_the_company(digits: tuple[np.ndarray, np.ndarray], name: str) -> None:
-    pixels, labels = digits
-    settings = settings_of(classifier=name, max_epochs=1)
-    model = train(pixels[:40], labels[:40], settings, seed=0).model
-    logits, embeddings = predict(model, pixels[:173], settings)
-    assert logits.shape == (173, 10)
-    assert logits.dtype == embeddings.dtype == np.float32
-    for split in ((0, 1, 8, 60, 173), (0, 172, 173)):
-        parts = [predict(model, pixels[a:b], settings) for a, b in zip(split, split[1:], strict=False)]
-        assert np.array_equal(np.concatenate([part[0] for part in parts]), logits)
-        assert np.array_equal(np.concatenate([part[1] for part in parts]), embeddings)
-    assert np.array_equal(predict(model, prepare(pixels[:173], settings), settings)[0], logits)
-    backwards = predict(model, pixels[:173][::-1], settings)[0]
-    assert np.array_equal(backwards[::-1], logits)
-    empty_logits, empty_embeddings = predict(model, pixels[:0], settings)
-    assert empty_logits.shape == (0, 10)
-    assert empty_embeddings.shape == (0, embeddings.shape[1])
-
-
-def test_bits_do_not_depend_on_where_images_lie_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of unaligned operands may be rounded otherwise (MKL on AMD): a chunk of 7x7 images begins anywhere."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "rambo_own_flat.py").write_text(
-        "from torch import nn\n"
-        "def flat(image_shape, num_classes):\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(49, num_classes))\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    settings = settings_of(classifier="rambo_own_flat:flat", image_shape=(1, 7, 7))
-    pixels = rng.integers(0, 256, (230, 7, 7, 1), dtype=np.uint8)
-    with training.seeded(3, torch.device("cpu")):
-        model = networks.build(settings.classifier, settings.image_shape, settings.num_classes).eval()
-    prepared = prepare(pixels, settings)
-    assert any(prepared[first:].data_ptr() % 64 for first in range(0, 230, 50))
-    assert prepare(pixels, settings).data_ptr() % 64 == 0
-    for ours, theirs in zip(predict(model, pixels, settings), predict(model, prepared, settings), strict=True):
-        assert np.array_equal(ours, theirs)
-    sys.modules.pop("rambo_own_flat")
-
-
-def test_margins_in_closed_form() -> None:
-    p = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6], [1 / 3, 1 / 3, 1 / 3]])
-    assert margins(np.log(p).astype(np.float32)) == pytest.approx([0.2, 0.4, 0.0], abs=1e-6)
-    two = np.array([[0.0, 3.0], [1000.0, -1000.0]], np.float32)
-    assert margins(two) == pytest.approx([math.tanh(1.5), 1.0])
-    assert margins(two).dtype == np.float32
-    assert margins(np.zeros((0, 3), np.float32)).shape == (0,)
-
-
-def test_margins_refuse_what_has_none() -> None:
-    with pytest.raises(ValueError, match="at least two classes"):
-        margins(np.zeros((4, 1), np.float32))
-    with pytest.raises(RunError, match="lower classifier.learning_rate"):
-        margins(np.array([[0.0, np.nan]], np.float32))
 
 
 def test_arrays_carry_a_trained_classifier(digits: tuple[np.ndarray, np.ndarray]) -> None:
