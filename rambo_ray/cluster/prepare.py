@@ -43,7 +43,7 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     stages.begin("outputs of f" if any(request.outputs for request in requests) else "margins")
     passed = stages.progress(sum(len(r.problem.pool) for r in requests if r.answers is not None))
     made = [
-        _ground(run, request.outputs, found, passed.advance)
+        _prepared(run, request.outputs, found, passed.advance)
         for run, request, found in zip(runs, requests, measured, strict=True)
     ]
     passed.close()
@@ -56,7 +56,7 @@ def share(made: Iterable[PreparedProblem]) -> list[ray.ObjectRef]:
     return [ray.put(prepared) for prepared in made]
 
 
-def _ground(run: ClusterRun, outputs: bool, measured: Measured, done: Callable[[int], None]) -> PreparedProblem:
+def _prepared(run: ClusterRun, outputs: bool, measured: Measured, done: Callable[[int], None]) -> PreparedProblem:
     plan, problem, answers = run.plan, run.problem, run.revealed
     images = run.inputs() if plan.offline else np.zeros((0, 1), dtype=np.float32)
     margins, strategy_inputs = np.zeros(0, dtype=np.float32), None

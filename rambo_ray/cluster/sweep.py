@@ -121,7 +121,7 @@ def run(
     logs = Path(study.folder) / "tune"
     tuner = tune.Tuner(
         trainable,
-        param_space=None if optuna else {"cell": tune.grid_search(_cells(points, seeds))},
+        param_space=None if optuna else {"trial": tune.grid_search(_trials_of(points, seeds))},
         tune_config=tune.TuneConfig(
             num_samples=total if optuna else 1,
             max_concurrent_trials=at_once,
@@ -157,19 +157,19 @@ def run(
     return [rows[key] for key in sorted(rows)]
 
 
-def _cells(points: Sequence[Values], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def _trials_of(points: Sequence[Values], seeds: Sequence[int]) -> list[dict[str, Any]]:
     return [{"values": dict(values), "seed": seed} for values in points for seed in seeds]
 
 
 def _values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's point: given as a cell, or suggested key by key."""
-    if "cell" in config:
-        return dict(config["cell"]["values"])
+    """A trial's point: given as a trial, or suggested key by key."""
+    if "trial" in config:
+        return dict(config["trial"]["values"])
     return {key: value for key, value in config.items() if key != TRIAL_INDEX}
 
 
 def _seed(config: Mapping[str, Any], seeds: Sequence[int]) -> int:
-    return int(config["cell"]["seed"]) if "cell" in config else seeds[config.get(TRIAL_INDEX, 0)]
+    return int(config["trial"]["seed"]) if "trial" in config else seeds[config.get(TRIAL_INDEX, 0)]
 
 
 def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Sequence[int]) -> None:

@@ -162,7 +162,7 @@ def test_times_and_rankings() -> None:
     )
 
 
-def test_files_hold_a_row_per_finished_cell(tmp_path: Path) -> None:
+def test_files_hold_a_row_per_finished_run(tmp_path: Path) -> None:
     found = results(experiment(panels=2), WORTH, skip=(("rambo", 20, 1),))
     benchmark_results.write_runs(found, tmp_path)
     rows = pq.read_table(tmp_path / "cells.parquet").to_pylist()

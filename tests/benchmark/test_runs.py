@@ -103,7 +103,7 @@ class TestStore:
             RunStore(tmp_path)
         assert "\n" not in str(error.value)
 
-    def test_a_line_is_short_and_says_which_cell_it_is(self, tmp_path: Path) -> None:
+    def test_a_line_is_short_and_says_which_run_it_is(self, tmp_path: Path) -> None:
         RunStore(tmp_path).add(replace(CELL, accuracy=1 / 3, train_seconds=1 / 3))
         line = (tmp_path / "cells.jsonl").read_text()
         content = json.loads(line)

@@ -67,7 +67,7 @@ def finished(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_every_cell_is_there_with_its_report(finished: Path) -> None:
+def test_every_run_is_there_with_its_report(finished: Path) -> None:
     runs = numbers(finished).values()
     assert {(c["method"], c["budget"], c["seed"]) for c in runs} == {
         (method, budget, seed) for method in FEW["methods"] for budget in (5, 20) for seed in (0, 1)
@@ -121,7 +121,7 @@ def test_a_report_without_computing(finished: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
-def test_a_cell_is_what_its_parts_make_of_it(finished: Path, session: Session, tmp_path: Path) -> None:
+def test_a_run_is_what_its_parts_make_of_it(finished: Path, session: Session, tmp_path: Path) -> None:
     """Selections and trainings again, one by one, in this process."""
     data = FEW["panels"][0]["set"]  # type: ignore[index]
     config = smoke("acquisition.budget=20", *(f"{key}={value}" for key, value in data.items()))
@@ -152,7 +152,7 @@ def test_a_cell_is_what_its_parts_make_of_it(finished: Path, session: Session, t
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_stops_nothing(session: Session, tmp_path: Path) -> None:
+def test_a_run_that_fails_stops_nothing(session: Session, tmp_path: Path) -> None:
     config = smoke("acquisition.budget=5", "acquisition.batch_size=5", "classifier.max_epochs=2")
     problem, revealed = digits()
     request = Request(plan.make(config, problem).without_samples(), problem, revealed, outputs=True)
