@@ -30,6 +30,8 @@ ANY_X86 = {
 }
 _NEEDED = {"avx2", "fma"}
 
+LINE_BYTES = 64  # of a cache, and what torch aligns a tensor of its own to: products round alike from there
+
 
 def pinned(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether an environment is that of `any_x86`."""

@@ -27,7 +27,15 @@ from rambo_ray.pipeline.prepared import PreparedProblem, acquire
 from rambo_ray.utility_model import features
 from rambo_ray.utility_model.fitting import fit
 from rambo_ray.utility_samples.measuring import Retrainer
-from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
+from rambo_ray.utility_samples.sampling import Measurement, Utility, UtilitySample
+
+
+def measured(retrainer: Retrainer, sample: UtilitySample, utility: Utility) -> UtilitySample:
+    """A sample with what `retrainer` measures of it, a retrained one as it reads back from the store (float32)."""
+    found = retrainer.measure(sample.indices, retrain=sample.kind == "retrained")
+    if sample.kind == "retrained":
+        found = Measurement(**{n: float(np.float32(v)) if isinstance(v, float) else v for n, v in vars(found).items()})
+    return sample.measured(found, utility)
 
 
 def select(config: Config) -> Selection:
@@ -37,14 +45,8 @@ def select(config: Config) -> Selection:
     labeled, validation = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation)
     retrainer = Retrainer(labeled, validation, todo.measuring, "cpu")
 
-    def measured(sample: UtilitySample) -> UtilitySample:
-        found = retrainer.measure(sample.indices, retrain=sample.kind == "retrained")
-        if sample.kind == "retrained":  # as it reads back from the store
-            values = {n: float(np.float32(v)) if isinstance(v, float) else v for n, v in vars(found).items()}
-            found = Measurement(**values)
-        return sample.measured(found, config.utility_samples.utility)
-
-    parts = Measured(*(tuple(measured(sample) for sample in part) for part in todo.parts))
+    utility = config.utility_samples.utility
+    parts = Measured(*(tuple(measured(retrainer, sample, utility) for sample in part) for part in todo.parts))
     seed = seeds.integer(config.seed, "base_classifier")
     base = training.train(labeled.pixels, labeled.labels, todo.training, seed)
     arrays = training.to_arrays(base)

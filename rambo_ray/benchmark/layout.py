@@ -63,6 +63,12 @@ def lay_out(wanted: Experiment, store: RunStore) -> Layout:
                     f"panels: {panel.name}: classifier.precision=auto: depends on the machine, but runs of several "
                     "machines stand side by side; set classifier.precision=float32 (or bfloat16)"
                 )
+            first, arithmetic = wanted.panels[0], panel.config.cluster.reproducible
+            if arithmetic != first.config.cluster.reproducible:
+                raise UserError(
+                    f"panels: {panel.name}: cluster.reproducible={arithmetic}: one command computes in one arithmetic, "
+                    f"and {first.name} has {first.config.cluster.reproducible}; give all panels the same"
+                )
             for method in wanted.methods:
                 for budget in wanted.budgets:
                     config = wanted.config(panel, method, budget, seed)

@@ -24,16 +24,19 @@ from rambo_ray.classifier.networks import Classifier, MnistNet
 UNITS = (32, 64)  # of conv1 and conv2
 
 
-def compiles(network: type[Classifier] | None, precision: str, device: torch.device) -> bool:
-    """Whether this machine can train such networks there, and in that precision, in compiled kernels."""
-    if network is not MnistNet or device.type != "cpu":
+def compiles(network: type[Classifier] | None, precision: str, device: torch.device, setting: str = "auto") -> bool:
+    """Whether such networks train there, and in that precision, in compiled kernels: may they, and can this machine.
+
+    setting: what `classifier.kernels` says, auto or off.
+    """
+    if setting == "off" or network is not MnistNet or device.type != "cpu":
         return False
     return kernels.tiles() if precision == "bfloat16" else kernels.library() is not None
 
 
-def applies(model: Classifier, precision: str, device: torch.device) -> TypeGuard[MnistNet]:
+def applies(model: Classifier, precision: str, device: torch.device, setting: str = "auto") -> TypeGuard[MnistNet]:
     """Whether a classifier is one that this module can train and ask for outputs, there and in that precision."""
-    return compiles(type(model), precision, device)
+    return compiles(type(model), precision, device, setting)
 
 
 class Weights:

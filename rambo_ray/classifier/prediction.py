@@ -20,13 +20,12 @@ from rambo_ray.classifier import mnist_steps, probabilities, training
 from rambo_ray.classifier.networks import Classifier
 from rambo_ray.classifier.training import Device, TrainingSettings
 from rambo_ray.errors import RunError
+from rambo_ray.numerics import LINE_BYTES
 
 # Images per forward pass outside training: large enough for the matrix products, small enough
 # that an activation stays in the cache, and a multiple of the rows that a product takes at a time:
 # with a rest of two, MKL's common branch (MKL_CBWR=COMPATIBLE) rounds those otherwise.
 CHUNK = 48
-
-ALIGNMENT = 64  # bytes, of tensors with memory of their own
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,14 @@ def predict(
     device = torch.device(device)
     parts: list[tuple[Tensor, Tensor]] = []
     outputs, autocast = model.outputs, training.autocast(device, settings)
-    if settings.kernels == "auto" and mnist_steps.applies(model, settings.precision, device):
+    if mnist_steps.applies(model, settings.precision, device, settings.kernels):
         outputs, autocast = mnist_steps.Outputs(model, CHUNK, settings.precision), nullcontext()
     with torch.inference_mode(), training.cuda_kernels(device, settings), autocast:
         # At least one chunk: the arrays of no images need K and E columns too.
         for first in range(0, max(len(images), 1), CHUNK):
             part = images[first : first + CHUNK]
             x = part.to(device) if isinstance(part, Tensor) else training.prepare(part, settings, device)
-            if x.data_ptr() % ALIGNMENT:  # a chunk of prepared images; elsewhere products may round otherwise
+            if x.data_ptr() % LINE_BYTES:  # a chunk of prepared images; elsewhere products may round otherwise
                 x = x.clone(memory_format=torch.preserve_format)
             held = len(x)
             if held < CHUNK:

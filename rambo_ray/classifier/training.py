@@ -154,10 +154,8 @@ def choose_kernels(
     classifier: str, precision: Precision, device: Device, kernels: Kernels = "auto"
 ) -> Literal["compiled", "torch"]:
     """Who computes a classifier's trainings there: `classifier.kernels`, if allowed and this machine can, or torch."""
-    if kernels == "off":
-        return "torch"
     network = NETWORKS.get(classifier)
-    return "compiled" if mnist_steps.compiles(network, precision, torch.device(device)) else "torch"
+    return "compiled" if mnist_steps.compiles(network, precision, torch.device(device), kernels) else "torch"
 
 
 def prepare(pixels: np.ndarray, settings: TrainingSettings, device: Device = "cpu") -> Tensor:
@@ -220,7 +218,7 @@ def train(
         normalised = any(isinstance(module, _BatchNorm) for module in model.modules())
         bounds = batch_bounds(n, settings.batch_size, 2 if normalised else 1)
         steps: AutogradSteps | mnist_steps.CompiledSteps
-        if settings.kernels == "auto" and mnist_steps.applies(model, settings.precision, device):
+        if mnist_steps.applies(model, settings.precision, device, settings.kernels):
             steps = mnist_steps.CompiledSteps(
                 model, x, y, settings.learning_rate, settings.batch_size, settings.precision
             )

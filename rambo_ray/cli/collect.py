@@ -12,11 +12,9 @@ import time
 
 import numpy as np
 
-from rambo_ray import numerics
-from rambo_ray.cli import ready
+from rambo_ray.cli.entry import configuration
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
-from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.pipeline import plan
@@ -28,9 +26,7 @@ from rambo_ray.utility_samples.store import SampleStore
 
 def called(parsed: argparse.Namespace) -> int:
     """The command `collect`; returns its exit code."""
-    config = loading.load(ready.file("config", parsed.config), parsed.overrides)
-    numerics.settle(config.cluster.reproducible, restart=parsed.restart)
-    execute(config, parsed.output)
+    execute(configuration(parsed), parsed.output)
     return 0
 
 

@@ -12,10 +12,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rambo_ray import numerics
 from rambo_ray.cli import ready
 from rambo_ray.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from rambo_ray.config.schema import Config
 
 
 class Parser(argparse.ArgumentParser):
@@ -103,6 +107,15 @@ def exit_code(name: str, job: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command continues where this one stopped", file=sys.stderr)
         return 130
+
+
+def configuration(parsed: argparse.Namespace) -> Config:
+    """What `--config` and the overrides say, after the process computes as it asks (`numerics.settle`)."""
+    from rambo_ray.config import loading  # only here: pydantic would double the time of --help
+
+    config = loading.load(ready.file("config", parsed.config), parsed.overrides)
+    numerics.settle(config.cluster.reproducible, restart=parsed.restart)
+    return config
 
 
 def _by_name(purpose: str, kind: ready.Kind) -> str:

@@ -7,12 +7,10 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from rambo_ray import numerics
 from rambo_ray.classifier.training import TrainingSettings, choose_kernels
-from rambo_ray.cli import ready
+from rambo_ray.cli.entry import configuration
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import Session, connect
-from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
@@ -28,8 +26,7 @@ from rambo_ray.utility_model.network import save
 
 def called(parsed: argparse.Namespace) -> int:
     """The command `run`; returns its exit code."""
-    config = loading.load(ready.file("config", parsed.config), parsed.overrides)
-    numerics.settle(config.cluster.reproducible, restart=parsed.restart)
+    config = configuration(parsed)
     if parsed.output is not None:
         output_section = config.output.model_copy(update={"dir": parsed.output})
         config = config.model_copy(update={"output": output_section})

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rambo_ray import numerics
 from rambo_ray.cli import ready
+from rambo_ray.cli.entry import configuration
 from rambo_ray.cluster import prepare, sweep
 from rambo_ray.cluster.prepare import Request
 from rambo_ray.cluster.session import connect
@@ -35,8 +35,7 @@ ORACLE = "ORACLE: these results use labels of the pool, which a real user does n
 
 def called(parsed: argparse.Namespace) -> int:
     """The command `sweep`; returns its exit code, 1 where no trial finished."""
-    base = loading.load(ready.file("config", parsed.config), parsed.overrides)
-    numerics.settle(base.cluster.reproducible, restart=parsed.restart)
+    base = configuration(parsed)
     space_file = ready.file("space", parsed.space)
     space = search_space.load(space_file, base)
     samples = Path(parsed.samples) if parsed.samples else None

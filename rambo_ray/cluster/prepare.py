@@ -16,6 +16,7 @@ from rambo_ray.classifier import prediction
 from rambo_ray.cluster import collect
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
+from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.pipeline.plan import Measured, fit_input
 from rambo_ray.pipeline.prepared import PreparedProblem, Request
@@ -33,18 +34,18 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
         stages.begin("utility samples")
     measured, _ = collect.measure(session, [(run.plan, run.data) for run in runs], store, stages.progress)
     stages.begin("base classifiers")
+    started = [run.base_training for run in runs]  # all of them before the first is waited for
+    shown, bases = stages.progress(len(started)), []
     for run in runs:
-        assert run.base_training  # all are started before the first is waited for
-    shown = stages.progress(len(runs))
-    for run in runs:
-        assert run.base_classifier
+        bases.append(run.base_classifier)
         shown.advance()
     shown.close()
     stages.begin("outputs of f" if any(request.outputs for request in requests) else "margins")
     passed = stages.progress(sum(len(r.problem.pool) for r in requests if r.answers is not None))
     made = [
-        _prepared(run, request.outputs, found, passed.advance)
-        for run, request, found in zip(runs, requests, measured, strict=True)
+        # A run that is done leaves the list, and its pool the object store.
+        _prepared(runs.pop(0), request.outputs, base, found, passed.advance)
+        for request, base, found in zip(requests, bases, measured, strict=True)
     ]
     passed.close()
     stages.end()
@@ -56,7 +57,9 @@ def share(made: Iterable[PreparedProblem]) -> list[ray.ObjectRef]:
     return [ray.put(prepared) for prepared in made]
 
 
-def _prepared(run: ClusterRun, outputs: bool, measured: Measured, done: Callable[[int], None]) -> PreparedProblem:
+def _prepared(
+    run: ClusterRun, outputs: bool, base: TrainedClassifier, measured: Measured, done: Callable[[int], None]
+) -> PreparedProblem:
     plan, problem, answers = run.plan, run.problem, run.revealed
     images = run.inputs() if plan.offline else np.zeros((0, 1), dtype=np.float32)
     margins, strategy_inputs = np.zeros(0, dtype=np.float32), None
@@ -65,13 +68,9 @@ def _prepared(run: ClusterRun, outputs: bool, measured: Measured, done: Callable
         margins = prediction.margins(strategy_inputs.logits)
     elif answers is not None:
         margins = run.pool_margins(done)
-    sets = {"validation": LabeledArrays.of(problem.validation)}
-    if answers is not None and answers.test is not None:
-        sets["test"] = LabeledArrays.of(answers.test)
-    base = run.base_classifier
     return PreparedProblem(
         labeled=LabeledArrays.of(problem.labeled),
-        sets=sets,
+        sets=run.sets,
         pool=problem.pool.pixels[:0] if answers is None else problem.pool.pixels,
         answers=None if answers is None else answers.pool_labels,
         training=plan.training,

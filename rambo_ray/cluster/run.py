@@ -38,6 +38,14 @@ class ClusterRun:
     def __init__(self, session: Session, plan: Plan, problem: Problem, revealed: Revealed | None) -> None:
         self.session, self.plan, self.problem, self.revealed = session, plan, problem, revealed
 
+    @property
+    def sets(self) -> dict[str, LabeledArrays]:
+        """What classifiers are evaluated on, by name."""
+        sets = {"validation": LabeledArrays.of(self.problem.validation)}
+        if self.revealed is not None and self.revealed.test is not None:
+            sets["test"] = LabeledArrays.of(self.revealed.test)
+        return sets
+
     # -- what lies in the object store -----------------------------------------------------------
 
     @cached_property
@@ -55,11 +63,8 @@ class ClusterRun:
 
     @cached_property
     def _sets(self) -> dict[str, ray.ObjectRef]:
-        """What classifiers are evaluated on."""
-        sets = {"validation": self.data.validation}
-        if self.revealed is not None and self.revealed.test is not None:
-            sets["test"] = ray.put(LabeledArrays.of(self.revealed.test))
-        return sets
+        stored = {"validation": self.data.validation}
+        return {name: stored[name] if name in stored else ray.put(part) for name, part in self.sets.items()}
 
     @cached_property
     def _base(self) -> ray.ObjectRef:
@@ -124,10 +129,9 @@ class ClusterRun:
         """Benchmark mode: the annotators answer, f is trained on S_1. Raises ValueError where labels are unknown."""
         if self.revealed is None:
             raise ValueError("this run's pool has no labels to answer with")
-        labeled, acquired = self.problem.labeled, selection.pool_index
-        joined = LabeledArrays(
-            np.concatenate([labeled.pixels, self.problem.pool.pixels[acquired]]),
-            np.concatenate([labeled.labels, self.revealed.pool_labels[acquired]]),
+        acquired = selection.pool_index
+        joined = LabeledArrays.of(self.problem.labeled).joined(
+            self.problem.pool.pixels[acquired], self.revealed.pool_labels[acquired]
         )
         return tasks.fetch(self._train(ray.put(joined), "final_classifier"), "the final classifier")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -42,21 +42,21 @@ def shown(value: object) -> str:
     return text if len(text) <= LETTERS else text[: LETTERS - 3] + "..."
 
 
-def dotted(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
-    """The dotted names of all keys of `model`, in order."""
+def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every key of `model`: its dotted name, its default, its meaning; in the order of the sections."""
     for name, field in model.model_fields.items():
         inner = _model(field.annotation)
         if inner is not None:
-            yield from dotted(inner, f"{prefix}{name}.")
+            yield from keys_of(inner, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", field.default, field.description or ""
 
 
 def _known(name: str, separator: str, root: type[BaseModel], owner: type[BaseModel]) -> str:
     """Which key may have been meant: of the whole file where keys are dotted, else of the section that holds it."""
     if separator != ".":
         return nearest(name, owner.model_fields)
-    whole = list(dotted(root))
+    whole = [key for key, _, _ in keys_of(root)]
     elsewhere = [key for key in whole if key.rpartition(".")[2] == name.rpartition(".")[2]]
     if elsewhere:  # the right key in the wrong section
         return f"did you mean '{elsewhere[0]}'?"

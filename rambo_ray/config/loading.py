@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from rambo_ray.config.explain import dotted, explain
+from rambo_ray.config.explain import explain, keys_of
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import UserError, nearest
 
@@ -117,19 +117,14 @@ def dump(config: Config) -> str:
     return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def all_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def all_keys() -> Iterator[tuple[str, Any, str]]:
     """Every key: its dotted name, its default, its meaning; in the order of the sections."""
-    for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from all_keys(annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field.default, field.description or ""
+    return keys_of(Config)
 
 
 def dotted_keys() -> list[str]:
     """The dotted names of all keys."""
-    return list(dotted(Config))
+    return [name for name, _, _ in all_keys()]
 
 
 def differences(a: Config, b: Config) -> list[str]:

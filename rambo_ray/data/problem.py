@@ -40,6 +40,10 @@ class LabeledArrays:
         """The arrays of labelled images, without their ids."""
         return cls(images.pixels, images.labels)
 
+    def joined(self, pixels: np.ndarray, labels: np.ndarray) -> LabeledArrays:
+        """These images and then others: S_1, when they are S_0 and what was acquired."""
+        return LabeledArrays(np.concatenate([self.pixels, pixels]), np.concatenate([self.labels, labels]))
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:

@@ -27,7 +27,32 @@ Samples = tuple[UtilitySample, ...]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Parts:
+    """A run's subsets, by what they are for."""
+
+    offline: Samples
+    nested_sets: Samples
+    held_out: Samples
+    interpolation: Samples
+
+    @property
+    def parts(self) -> tuple[Samples, Samples, Samples, Samples]:
+        """All of them, in the order of the fields."""
+        return self.offline, self.nested_sets, self.held_out, self.interpolation
+
+    @property
+    def retrained(self) -> Samples:
+        """The subsets that f is trained on."""
+        return self.offline + self.nested_sets + self.held_out
+
+
+@dataclass(frozen=True)
+class Measured(Parts):
+    """The samples of a plan with what was measured of them."""
+
+
+@dataclass(frozen=True)
+class Plan(Parts):
     """A run's subsets and how they are measured.
 
     fingerprint: of S_0, S_val and their normalisation; kind: what an image is to u_hat; imagenet_weights:
@@ -39,25 +64,11 @@ class Plan:
     measuring: MeasurementSettings
     kind: features.Features
     imagenet_weights: str | None
-    offline: Samples
-    nested_sets: Samples
-    held_out: Samples
-    interpolation: Samples
 
     @property
     def training(self) -> TrainingSettings:
         """How f is trained."""
         return self.measuring.training
-
-    @property
-    def parts(self) -> tuple[Samples, Samples, Samples, Samples]:
-        """All samples, in the order of `Measured`."""
-        return self.offline, self.nested_sets, self.held_out, self.interpolation
-
-    @property
-    def retrained(self) -> Samples:
-        """The subsets that f is trained on."""
-        return self.offline + self.nested_sets + self.held_out
 
     def on(self, device: str) -> Plan:
         """The same plan for a kind of device, "cpu" or "cuda"."""
@@ -80,21 +91,6 @@ class Plan:
     def without_samples(self) -> Plan:
         """The same without utility samples, for methods that fit no u_hat."""
         return replace(self, offline=(), nested_sets=(), held_out=(), interpolation=())
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The samples of a plan with what was measured of them."""
-
-    offline: Samples
-    nested_sets: Samples
-    held_out: Samples
-    interpolation: Samples
-
-    @property
-    def retrained(self) -> Samples:
-        """The subsets that f was trained on."""
-        return self.offline + self.nested_sets + self.held_out
 
 
 def make(config: Config, problem: Problem) -> Plan:

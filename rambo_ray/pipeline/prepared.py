@@ -111,9 +111,8 @@ def retrain(prepared: PreparedProblem, picked: np.ndarray, seed: int, device: st
     Raises ValueError where the problem has no answers.
     """
     answers = prepared.revealed()
-    pixels = np.concatenate([prepared.labeled.pixels, prepared.pool[picked]])
-    labels = np.concatenate([prepared.labeled.labels, answers[picked]])
-    trained = training.train(pixels, labels, prepared.training, seed, device=device)
+    joined = prepared.labeled.joined(prepared.pool[picked], answers[picked])
+    trained = training.train(joined.pixels, joined.labels, prepared.training, seed, device=device)
     accuracy = {
         name: prediction.evaluate(trained.model, part.pixels, part.labels, prepared.training).accuracy
         for name, part in prepared.sets.items()

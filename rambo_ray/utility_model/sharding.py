@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LINE_BYTES = 64  # of a cache, and what torch aligns a tensor of its own to
+from rambo_ray.numerics import LINE_BYTES
 
 
 def _alone(parts: Tensor) -> Tensor:

@@ -171,6 +171,7 @@ def test_where_it_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (1, 8, 8)
     assert mnist_steps.applies(MnistNet(shape, 3), "float32", cpu)
     assert mnist_steps.applies(MnistNet(shape, 3), "bfloat16", cpu) == kernels.tiles()
+    assert not mnist_steps.applies(MnistNet(shape, 3), "float32", cpu, "off")
     assert not mnist_steps.applies(MnistNet(shape, 3), "float32", gpu)
     assert not mnist_steps.applies(ResNet18(shape, 3), "float32", cpu)
     assert not mnist_steps.applies(Child(shape, 3), "float32", cpu)

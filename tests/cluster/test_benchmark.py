@@ -24,6 +24,7 @@ from rambo_ray.benchmark.runs import RunStore
 from rambo_ray.cli import main as program
 from rambo_ray.cluster import benchmark, prepare
 from rambo_ray.cluster.session import Session
+from rambo_ray.errors import UserError
 from rambo_ray.pipeline import plan
 from rambo_ray.pipeline import prepared as prepared_problem
 from rambo_ray.pipeline.prepared import Request
@@ -192,6 +193,17 @@ def test_panels_that_differ_in_u_hat_share_what_is_prepared(tmp_path: Path) -> N
     # Two budgets of five methods, and rambo twice.
     assert len(laid_out.ids) == 20 and len(group.runs) == 12
     assert len({run.config.utility_model.lambda_ot for run in group.runs if run.method.fits}) == 2
+
+
+def test_panels_of_two_arithmetics_are_refused(tmp_path: Path) -> None:
+    panels = [
+        {"config": "digits_smoke.yaml", "name": name, "set": {"classifier.precision": "float32", **values}}
+        for name, values in (("here", {}), ("anywhere", {"cluster.reproducible": "any_x86"}))
+    ]
+    file = tmp_path / "few.yaml"
+    file.write_text(yaml.safe_dump({**FEW, "panels": panels, "seeds": 1}))
+    with pytest.raises(UserError, match="panels: anywhere: cluster.reproducible=any_x86: one command computes in one"):
+        layout.lay_out(experiment.load(file, JOBS / "configs"), RunStore(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from rambo_ray.utility_samples.measuring import Retrainer
 from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
 
+from ..without_ray import measured
 from .problems import arrays, command_of, digits, smoke
 
 
@@ -63,17 +64,7 @@ def expected(todo: Plan) -> list[tuple]:
     """What one `Retrainer` in this process measures, one subset after the other."""
     problem, _ = digits()
     retrainer = Retrainer(*arrays(problem), todo.measuring, "cpu")
-    found = []
-    for sample in samples_of(todo):
-        measurement = retrainer.measure(sample.indices, retrain=sample.kind == "retrained")
-        if sample.kind == "retrained":  # as it reads back from float32
-            values = {
-                name: float(np.float32(value)) if isinstance(value, float) else value
-                for name, value in vars(measurement).items()
-            }
-            measurement = Measurement(**values)
-        found.append(sample.measured(measurement, "accuracy"))
-    return numbers(found)
+    return numbers([measured(retrainer, sample, "accuracy") for sample in samples_of(todo)])
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

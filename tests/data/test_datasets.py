@@ -18,8 +18,8 @@ import pytest
 from rambo_ray.config.schema import DataConfig
 from rambo_ray.data.datasets import BENCHMARKS, load
 from rambo_ray.data.problem import Problem, Revealed, statistics
-from rambo_ray.errors import UserError
 
+from .refused import refusal
 from .written_images import pictures, png, write_parquet
 
 SMALL = {"num_labeled": 12, "num_validation": 8}
@@ -34,14 +34,6 @@ def revealed(data: DataConfig, seed: int = 0) -> tuple[Problem, Revealed]:
 
 def config(root: Path, name: str = "parquet", **keys: Any) -> DataConfig:
     return DataConfig(name=name, root=str(root), **{**SMALL, **keys})
-
-
-def refusal(data: DataConfig) -> str:
-    with pytest.raises(UserError) as error:
-        load(data, 0)
-    line = str(error.value)
-    assert "\n" not in line
-    return line
 
 
 def everything(problem: Problem, hidden: Revealed) -> dict[str, tuple[bytes, str]]:

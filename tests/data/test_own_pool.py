@@ -11,8 +11,8 @@ import pytest
 from rambo_ray.config.schema import DataConfig
 from rambo_ray.data.datasets import load
 from rambo_ray.data.problem import Problem, statistics
-from rambo_ray.errors import UserError
 
+from .refused import refusal
 from .written_images import pictures, write_file, write_parquet
 
 LABELED, VALIDATION, POOL = pictures(6, seed=1), pictures(4, seed=2), pictures(9, seed=3)
@@ -27,14 +27,6 @@ def problem(data: DataConfig) -> Problem:
     found, revealed = load(data, 0)
     assert revealed is None
     return found
-
-
-def refusal(data: DataConfig) -> str:
-    with pytest.raises(UserError) as error:
-        load(data, 0)
-    line = str(error.value)
-    assert "\n" not in line
-    return line
 
 
 @pytest.fixture

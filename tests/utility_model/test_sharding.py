@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from rambo_ray.utility_model.sharding import LINE_BYTES, Group, fan, total
+from rambo_ray.numerics import LINE_BYTES
+from rambo_ray.utility_model.sharding import Group, fan, total
 
 from .group_of_threads import run_workers
 
