@@ -48,10 +48,10 @@ def select(config: Config) -> Selection:
     utility = config.utility_samples.utility
     parts = Measured(*(tuple(measured(retrainer, sample, utility) for sample in part) for part in todo.parts))
     seed = seeds.integer(config.seed, "base_classifier")
-    base = training.train(labeled.pixels, labeled.labels, todo.training, seed)
+    base = training.train(labeled.inputs, labeled.labels, todo.training, seed)
     arrays = training.to_arrays(base)
     encoder = features.Encoder(todo.kind, todo.training, config.utility_model, todo.imagenet_weights)
-    task = fit_input(config, parts, encoder.encode(labeled.pixels, arrays))
+    task = fit_input(config, parts, encoder.encode(labeled.inputs, arrays))
     logits, _ = prediction.predict(base.model, problem.pool.pixels, todo.training)
     prepared = PreparedProblem(
         labeled=labeled,

@@ -15,7 +15,7 @@ from rambo_ray.classifier import stacks
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.workers import Usage, work_through
-from rambo_ray.data.problem import LabeledArrays, Problem
+from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.progress import Progress
 from rambo_ray.utility_samples.measuring import MeasurementSettings, Retrainer, groups, relative_cost
@@ -41,9 +41,9 @@ class Labeled:
     validation: ray.ObjectRef
 
     @classmethod
-    def put(cls, problem: Problem) -> Labeled:
+    def put(cls, labeled: LabeledArrays, validation: LabeledArrays) -> Labeled:
         """Put both sets once, for all actors and tasks of a run."""
-        return cls(ray.put(LabeledArrays.of(problem.labeled)), ray.put(LabeledArrays.of(problem.validation)))
+        return cls(ray.put(labeled), ray.put(validation))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from rambo_ray.cluster import collect
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
-from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.pipeline.plan import Measured, fit_input
 from rambo_ray.pipeline.prepared import PreparedProblem, Request
 from rambo_ray.progress import Stages
@@ -69,9 +68,9 @@ def _prepared(
     elif answers is not None:
         margins = run.pool_margins(done)
     return PreparedProblem(
-        labeled=LabeledArrays.of(problem.labeled),
+        labeled=run.labeled,
         sets=run.sets,
-        pool=problem.pool.pixels[:0] if answers is None else problem.pool.pixels,
+        pool=run.seen.pool[:0] if answers is None else run.seen.pool,
         answers=None if answers is None else answers.pool_labels,
         training=plan.training,
         kind=plan.kind,
@@ -90,9 +89,9 @@ def _prepared(
 def _strategy_inputs(run: ClusterRun, done: Callable[[int], None]) -> StrategyInputs:
     """What f says of the pool, S_0 and S_val; `done` is told of finished images of the pool."""
     problem = run.problem
-    labeled_logits, labeled_embeddings = run.outputs(problem.labeled.pixels)
-    validation_logits, validation_embeddings = run.outputs(problem.validation.pixels)
-    logits, embeddings = run.outputs(problem.pool.pixels, done)
+    labeled_logits, labeled_embeddings = run.outputs(run.seen.labeled)
+    validation_logits, validation_embeddings = run.outputs(run.seen.validation)
+    logits, embeddings = run.outputs(run.seen.pool, done)
     return StrategyInputs(
         logits=logits,
         embeddings=embeddings,

@@ -20,7 +20,7 @@ from rambo_ray.cluster.collect import Labeled, measure
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
-from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
+from rambo_ray.data.problem import Inputs, LabeledArrays, Problem, Revealed
 from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.progress import Progress
 from rambo_ray.utility_model import features
@@ -35,15 +35,24 @@ Shown = Callable[[int, float | None], Progress]
 class ClusterRun:
     """A plan on a cluster. `revealed` is read by the evaluation of classifiers and by `final_classifier` only."""
 
-    def __init__(self, session: Session, plan: Plan, problem: Problem, revealed: Revealed | None) -> None:
+    def __init__(
+        self, session: Session, plan: Plan, problem: Problem, revealed: Revealed | None, inputs: Inputs | None = None
+    ) -> None:
+        """inputs: what f sees of the images; default: their pixels."""
         self.session, self.plan, self.problem, self.revealed = session, plan, problem, revealed
+        self.seen = Inputs.pixels(problem, revealed) if inputs is None else inputs
+
+    @property
+    def labeled(self) -> LabeledArrays:
+        """S_0."""
+        return LabeledArrays(self.seen.labeled, self.problem.labeled.labels)
 
     @property
     def sets(self) -> dict[str, LabeledArrays]:
         """What classifiers are evaluated on, by name."""
-        sets = {"validation": LabeledArrays.of(self.problem.validation)}
-        if self.revealed is not None and self.revealed.test is not None:
-            sets["test"] = LabeledArrays.of(self.revealed.test)
+        sets = {"validation": LabeledArrays(self.seen.validation, self.problem.validation.labels)}
+        if self.revealed is not None and self.revealed.test is not None and self.seen.test is not None:
+            sets["test"] = LabeledArrays(self.seen.test, self.revealed.test.labels)
         return sets
 
     # -- what lies in the object store -----------------------------------------------------------
@@ -51,15 +60,15 @@ class ClusterRun:
     @cached_property
     def data(self) -> Labeled:
         """S_0 and S_val."""
-        return Labeled.put(self.problem)
+        return Labeled.put(self.labeled, self.sets["validation"])
 
     @cached_property
     def _pool(self) -> ray.ObjectRef:
-        return ray.put(self.problem.pool.pixels)
+        return ray.put(self.seen.pool)
 
     @cached_property
     def _labeled_pixels(self) -> ray.ObjectRef:
-        return ray.put(self.problem.labeled.pixels)
+        return ray.put(self.seen.labeled)
 
     @cached_property
     def _sets(self) -> dict[str, ray.ObjectRef]:
@@ -130,9 +139,7 @@ class ClusterRun:
         if self.revealed is None:
             raise ValueError("this run's pool has no labels to answer with")
         acquired = selection.pool_index
-        joined = LabeledArrays.of(self.problem.labeled).joined(
-            self.problem.pool.pixels[acquired], self.revealed.pool_labels[acquired]
-        )
+        joined = self.labeled.joined(self.seen.pool[acquired], self.revealed.pool_labels[acquired])
         return tasks.fetch(self._train(ray.put(joined), "final_classifier"), "the final classifier")
 
     def outputs(

@@ -66,9 +66,9 @@ def _train(
     *sets: LabeledArrays,
 ) -> TrainedClassifier:
     torch.set_num_threads(threads)
-    trained = training.train(train_set.pixels, train_set.labels, settings, seed, device=device)
+    trained = training.train(train_set.inputs, train_set.labels, settings, seed, device=device)
     scores = {
-        name: prediction.evaluate(trained.model, part.pixels, part.labels, settings)
+        name: prediction.evaluate(trained.model, part.inputs, part.labels, settings)
         for name, part in zip(names, sets, strict=True)
     }
     return TrainedClassifier(

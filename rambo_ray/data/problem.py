@@ -27,12 +27,18 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 # One grey level of 255: a channel that never changes is then divided by this instead of by zero.
 STD_FLOOR = 1 / 255
 
+# What annotators answer for an image that belongs to none of the classes.
+NONE = -1
+
 
 @dataclass(frozen=True)
 class LabeledArrays:
-    """Images uint8 [N, H, W, C] and labels int64 [N]; possibly read-only and shared between processes."""
+    """What f sees of images, and their labels int64 [N]; possibly read-only and shared between processes.
 
-    pixels: np.ndarray
+    inputs: pixels uint8 [N, H, W, C], or embeddings float32 [N, D] where f is a head on frozen ones.
+    """
+
+    inputs: np.ndarray
     labels: np.ndarray
 
     @classmethod
@@ -40,9 +46,15 @@ class LabeledArrays:
         """The arrays of labelled images, without their ids."""
         return cls(images.pixels, images.labels)
 
-    def joined(self, pixels: np.ndarray, labels: np.ndarray) -> LabeledArrays:
-        """These images and then others: S_1, when they are S_0 and what was acquired."""
-        return LabeledArrays(np.concatenate([self.pixels, pixels]), np.concatenate([self.labels, labels]))
+    def joined(self, inputs: np.ndarray, labels: np.ndarray) -> LabeledArrays:
+        """These images and then others: S_1, when they are S_0 and what was acquired.
+
+        Others of label NONE are left out: they cost an annotation and teach f nothing.
+        """
+        kept = labels != NONE
+        return LabeledArrays(
+            np.concatenate([self.inputs, inputs[kept]]), np.concatenate([self.labels, labels[kept]])
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +63,8 @@ class Problem:
 
     `labeled` is S_0 [k], `validation` S_val [V], `pool` U_0 [N]; labels are positions in
     `class_names` [K]. `mean` and `std` have one number per channel and belong to pixels / 255.
-    Raises ValueError where these do not fit together.
+    `rejected` [R] are images of the pool's kind of which annotators have said already that they belong to
+    none of the classes. Raises ValueError where these do not fit together.
     """
 
     labeled: LabeledImages
@@ -60,6 +73,7 @@ class Problem:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    rejected: Images | None = None
 
     def __post_init__(self) -> None:
         shape = self.labeled.shape
@@ -68,6 +82,8 @@ class Problem:
                 raise ValueError(f"{part} is empty")
             if images.shape != shape:
                 raise ValueError(f"{part}: {describe(images.shape)}, but labeled: {describe(shape)}")
+        if self.rejected is not None and self.rejected.shape != shape:
+            raise ValueError(f"rejected: {describe(self.rejected.shape)}, but labeled: {describe(shape)}")
         if isinstance(self.pool, LabeledImages):
             raise ValueError("the pool must come without labels; pass pool.unlabeled()")
         if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
@@ -86,7 +102,7 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of all a utility sample depends on: S_0, S_val, classes and normalisation.
+        """SHA-256 (hex) of all a utility sample depends on: S_0, S_val, what was rejected, classes, normalisation.
 
         The order of S_0 counts, since a sample is a set of positions in it; ids do not.
         """
@@ -95,6 +111,8 @@ class Problem:
         for images in (self.labeled, self.validation):
             parts += [repr(images.pixels.shape).encode(), images.pixels.data]
             parts += [images.labels.astype("<i8").tobytes()]
+        if self.rejected is not None:
+            parts += [repr(self.rejected.pixels.shape).encode(), self.rejected.pixels.data]
         return _sha256(parts)
 
     @cached_property
@@ -106,10 +124,35 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Revealed:
-    """What the annotators would answer: `pool_labels` int64 [N], and test images where there are any."""
+    """What the annotators would answer: `pool_labels` int64 [N] (or NONE), and test images where there are any."""
 
     pool_labels: Integers
     test: LabeledImages | None
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What f sees of a problem's images: pixels uint8 [., H, W, C], or embeddings float32 [., D] (`LabeledArrays`).
+
+    rejected has no rows where nothing was rejected; test is None where there are no test images.
+    """
+
+    labeled: np.ndarray
+    validation: np.ndarray
+    rejected: np.ndarray
+    pool: np.ndarray
+    test: np.ndarray | None
+
+    @classmethod
+    def pixels(cls, problem: Problem, revealed: Revealed | None) -> Inputs:
+        """The images themselves."""
+        return cls(
+            labeled=problem.labeled.pixels,
+            validation=problem.validation.pixels,
+            rejected=problem.labeled.pixels[:0] if problem.rejected is None else problem.rejected.pixels,
+            pool=problem.pool.pixels,
+            test=None if revealed is None or revealed.test is None else revealed.test.pixels,
+        )
 
 
 class Split(NamedTuple):

@@ -110,13 +110,13 @@ def probe(
         retrainer.measure_group([subset] * at_once, at_once)
         stacked_s = (time.perf_counter() - began) / (at_once * measuring.repeats)
 
-    pixels = np.resize(validation.pixels, (FORWARD_IMAGES, *validation.pixels.shape[1:]))
+    pixels = np.resize(validation.inputs, (FORWARD_IMAGES, *validation.inputs.shape[1:]))
     began = time.perf_counter()
     prediction.predict(trained.model, pixels, settings, device)
     forward_s = (time.perf_counter() - began) / FORWARD_IMAGES
 
     arrays = training.to_arrays(trained)
-    images = features.Encoder(kind, settings, config.utility_model, weights).encode(labeled.pixels, arrays, device)
+    images = features.Encoder(kind, settings, config.utility_model, weights).encode(labeled.inputs, arrays, device)
     task = _short_fit(config, samples, images)
     fit(task, device=device)  # a first fit is several times slower than its epochs will be
     began = time.perf_counter()

@@ -112,9 +112,9 @@ def retrain(prepared: PreparedProblem, picked: np.ndarray, seed: int, device: st
     """
     answers = prepared.revealed()
     joined = prepared.labeled.joined(prepared.pool[picked], answers[picked])
-    trained = training.train(joined.pixels, joined.labels, prepared.training, seed, device=device)
+    trained = training.train(joined.inputs, joined.labels, prepared.training, seed, device=device)
     accuracy = {
-        name: prediction.evaluate(trained.model, part.pixels, part.labels, prepared.training).accuracy
+        name: prediction.evaluate(trained.model, part.inputs, part.labels, prepared.training).accuracy
         for name, part in prepared.sets.items()
     }
     return Retrained(accuracy, trained.epochs, trained.seconds)
@@ -125,7 +125,7 @@ def acquire(config: Config, prepared: PreparedProblem, model: UtilityModel, devi
     ask = config.acquisition
     encoder = features.Encoder(prepared.kind, prepared.training, config.utility_model, prepared.imagenet_weights, model)
     encoded = encoder.encode(prepared.pool[greedy.candidates(prepared.margins, ask)], prepared.classifier, device)
-    labeled = encoder.encode(prepared.labeled.pixels, prepared.classifier, device)
+    labeled = encoder.encode(prepared.labeled.inputs, prepared.classifier, device)
     score = partial(greedy.score_batches, copy.deepcopy(model).cpu().double(), encoded)
     return greedy.acquire(prepared.margins, greedy.JoinedSets(labeled, encoded, score), ask, config.seed)
 

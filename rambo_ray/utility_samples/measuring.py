@@ -63,17 +63,17 @@ class Retrainer:
     ) -> None:
         """Prepare S_0 and S_val for `device`; the transport problem is prepared when first needed."""
         self.labeled, self.validation, self.measuring, self.device = labeled, validation, measuring, device
-        self.images = training.prepare(labeled.pixels, measuring.training, device)
-        self.validation_images = training.prepare(validation.pixels, measuring.training, device)
+        self.images = training.prepare(labeled.inputs, measuring.training, device)
+        self.validation_images = training.prepare(validation.inputs, measuring.training, device)
         self._transport: Transport | None = None
 
     def otdd(self, indices: Sequence[int]) -> float:
         """OTDD between the subset and S_val on pixels in [0, 1], all images kept (singletons, too)."""
         if self._transport is None:
             self._transport = Transport(
-                _unit_pixels(self.labeled.pixels),
+                _unit_pixels(self.labeled.inputs),
                 self.labeled.labels,
-                _unit_pixels(self.validation.pixels),
+                _unit_pixels(self.validation.inputs),
                 self.validation.labels,
                 method=self.measuring.otdd_method,
                 solver=self.measuring.otdd_solver,

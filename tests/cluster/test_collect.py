@@ -39,7 +39,7 @@ def collect_into(folder: Path, session: Session, todo: Plan, samples: list[Utili
     problem, _ = digits()
     store = SampleStore(folder, "accuracy")
     known = len(store.measurements)
-    job = Job(Labeled.put(problem), todo.measuring, samples, "accuracy")
+    job = Job(Labeled.put(*arrays(problem)), todo.measuring, samples, "accuracy")
     (measured,), _ = collect(session, [job], store, quiet)
     return measured, len(store.measurements) - known
 
@@ -119,7 +119,7 @@ def test_the_data_in_the_object_store_are_not_written_through(session: Session, 
     collect_into(tmp_path / "s", session, todo, todo.offline[:4])
     fresh, _ = digits.__wrapped__()
     assert fresh.fingerprint == before
-    assert np.array_equal(fresh.labeled.pixels, problem.labeled.pixels)
+    assert np.array_equal(fresh.labeled.inputs, problem.labeled.pixels)
 
 
 @pytest.mark.slow

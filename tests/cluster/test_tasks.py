@@ -33,10 +33,10 @@ def test_margins_and_encodings_are_those_of_one_process(
     narrowed = replace(session, num_workers=num_workers)
     ref = tasks.train_classifier(narrowed, ray.put(labeled), settings, 5, {"validation": ray.put(validation)})
     trained = tasks.fetch(ref, "f")
-    alone = training.train(labeled.pixels, labeled.labels, settings, 5)
+    alone = training.train(labeled.inputs, labeled.labels, settings, 5)
     assert trained.epochs == alone.epochs
     assert trained.scores["validation"] == prediction.evaluate(
-        alone.model, validation.pixels, validation.labels, settings
+        alone.model, validation.inputs, validation.labels, settings
     )
     pool = problem.pool.pixels
     counted: list[int] = []
