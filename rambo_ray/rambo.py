@@ -12,32 +12,35 @@ from pathlib import Path
 import numpy as np
 
 from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
+from rambo_ray.config.schema import HEADS
 from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.pipeline import judging
+from rambo_ray.pipeline.judging import AnyFit
 from rambo_ray.pipeline.plan import Plan, fit_input, with_utilities
 from rambo_ray.progress import Stages
-from rambo_ray.utility_model import ranking
-from rambo_ray.utility_model.fitting import FitResult
-from rambo_ray.utility_model.ranking import RankingQuality
+from rambo_ray.utility_model.ranking import HeldOut, RankingQuality
 from rambo_ray.utility_samples.sampling import UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found. held_out: u_hat's scores and true utilities of the held-out subsets, [G] each."""
+    """What a run found. held_out: how u_hat does on sets it was not fitted to; followed: whether the run took its word."""
 
     selection: Selection
     margins: np.ndarray
     samples: list[UtilitySample]
-    fit: FitResult
+    fit: AnyFit
     before: TrainedClassifier
     after: TrainedClassifier | None
-    held_out: tuple[np.ndarray, np.ndarray]
+    held_out: HeldOut
     ranking: RankingQuality
+    followed: bool
     usage: Usage
 
 
@@ -49,24 +52,35 @@ def run(
     Utility samples and checkpoints are kept in `folder`, so that the same call after a crash goes on.
     Raises RunError for what the cluster failed at.
     """
-    cluster = ClusterRun(session, plan, problem, revealed)
-    store = SampleStore(folder / "utility_samples", plan.config.utility_samples.utility)
+    config = plan.config
+    store = SampleStore(folder / "utility_samples", config.utility_samples.utility)
+    if config.classifier.name in HEADS:
+        stages.begin("embeddings")
+    seen = embed.inputs(session, config, problem, revealed, stages.progress)
+    cluster = ClusterRun(session, plan, problem, revealed, seen)
 
-    stages.begin("utility samples")  # lines 3, 6, 10, 11: what subsets are worth
+    if plan.mock_pool is not None:  # beyond the paper: what images are to u_hat, and the mock rounds drawn by it
+        stages.begin("evidence")
+        cluster.draw_rounds(stages.progress)
+
+    stages.begin("utility samples")  # lines 3, 6, 10, 11: what sets are worth
     measured, usage = cluster.measure(store, stages.progress)
 
     stages.begin("base classifier")  # f trained on all of S_0
     before, images = cluster.base_classifier, cluster.inputs()
 
     stages.begin("u_hat")  # lines 3 and 8 to 14: the offline fit, then tau_1 iterations
-    fitted = cluster.fit(fit_input(plan.config, measured, images), folder / "fit", stages.progress)
+    fitted = cluster.fit(fit_input(config, measured, images, plan.mock_pool), folder / "fit", stages.progress)
     model = fitted.model()
+    held_out = judging.held_out(measured.held_out, model, images, plan.mock_pool, plan.kind == "evidence")
+    quality = held_out.quality(config.seed)
+    followed = not judging.follows_filter(config, quality)
 
     stages.begin("margins of the pool")  # line 16, once for all steps: f does not change
     margins = cluster.margins(stages.progress)
 
     stages.begin("acquisition")  # lines 15 to 26: a batch at a time what u_hat ranks highest
-    selection = cluster.acquire(margins, model)
+    selection = cluster.acquire(margins, model) if followed else cluster.follow_filter(margins)
 
     after = None
     if revealed is not None:  # benchmark mode: the annotators answer, f is trained on S_1
@@ -74,11 +88,7 @@ def run(
         after = cluster.final_classifier(selection)
     stages.end()
 
-    held_out = measured.held_out
-    scores, utilities, quality = ranking.judge(
-        model, images, [s.indices for s in held_out], [s.utility for s in held_out]
-    )
     interpolated = with_utilities(measured.interpolation, fitted.interpolated)
     store.write_interpolated(interpolated)
     samples = [*measured.retrained, *interpolated]
-    return Outcome(selection, margins, samples, fitted, before, after, (scores, utilities), quality, usage)
+    return Outcome(selection, margins, samples, fitted, before, after, held_out, quality, followed, usage)

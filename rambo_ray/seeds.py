@@ -27,6 +27,12 @@ STAGES = {
     "held_out": 11,
     "search": 12,
     "fold": 13,
+    "scenario": 14,
+    "halves": 15,
+    "evidence": 16,
+    "rounds": 17,
+    "quadratic": 18,
+    "null": 19,
 }
 
 

@@ -57,6 +57,7 @@ def select(config: Config) -> Selection:
         labeled=labeled,
         sets={},
         pool=problem.pool.pixels,
+        rejected=problem.pool.pixels[:0],
         answers=None,
         training=todo.training,
         kind=todo.kind,

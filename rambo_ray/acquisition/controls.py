@@ -16,15 +16,30 @@ import numpy as np
 
 from rambo_ray import seeds
 from rambo_ray.acquisition import greedy
+from rambo_ray.acquisition.balance import in_turn
+from rambo_ray.acquisition.candidates import FILTER
+from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.config.schema import AcquisitionConfig
 from rambo_ray.utility_model.fitting import FitInput
 from rambo_ray.utility_model.objective import Pairs
+from rambo_ray.utility_model.quadratic import QuadraticInput
 
 
 def margin_m_random(margins: np.ndarray, ask: AcquisitionConfig, seed: int) -> np.ndarray:
     """Positions [B] of RAMBO's acquisition with scores drawn at random for u_hat's; margins [N] of the pool."""
+    return follow_filter(margins, ask, seed).pool_index
+
+
+def follow_filter(margins: np.ndarray, ask: AcquisitionConfig, seed: int) -> Selection:
+    """The same as a selection: what a run does whose u_hat is worth nothing. Its utilities are NaN."""
     generator = seeds.generator(seed, "baseline", seeds.index_of("margin_m_random"))
-    return _in_steps(margins, ask, seed, lambda acquired, batches: generator.random(len(batches)))
+    found = _in_steps(margins, ask, seed, lambda acquired, batches: generator.random(len(batches)))
+    return replace(
+        found,
+        utility=np.full_like(found.utility, np.nan),
+        step_scores=tuple(np.full(len(scores), np.nan) for scores in found.step_scores),
+        kinds=(FILTER,) * len(found.kinds),
+    )
 
 
 def margin_m_balanced(logits: np.ndarray, margins: np.ndarray, ask: AcquisitionConfig, seed: int) -> np.ndarray:
@@ -36,16 +51,14 @@ def margin_m_balanced(logits: np.ndarray, margins: np.ndarray, ask: AcquisitionC
     candidates = greedy.smallest_margins(margins, max(ask.margin_pool, ask.budget))
     shuffled = generator.permutation(candidates)
     predicted = logits[shuffled].argmax(axis=1)
-    turn = np.zeros(len(shuffled), dtype=np.int64)  # how many of its class stand before a candidate
-    for label in np.unique(predicted):
-        members = np.flatnonzero(predicted == label)
-        turn[members] = np.arange(len(members))
-    return shuffled[np.lexsort((predicted, turn))][: ask.budget].astype(np.int64)
+    return in_turn(shuffled, predicted)[: ask.budget]
 
 
-def shuffled(task: FitInput, seed: int) -> FitInput:
-    """`task` with the utilities of its offline pairs, and those of S_0 ... S_tau_1, permuted at random."""
+def shuffled(task: FitInput | QuadraticInput, seed: int) -> FitInput | QuadraticInput:
+    """`task` with the utilities of its samples permuted at random, those of S_0 ... S_tau_1 among themselves."""
     generator = seeds.generator(seed, "baseline", seeds.index_of("shuffled"))
+    if isinstance(task, QuadraticInput):
+        return replace(task, utilities=generator.permutation(task.utilities))
     utility = task.offline.utility
     dealt = generator.permutation(utility.reshape(-1)).reshape(utility.shape)
     offline = Pairs(task.offline.first, task.offline.second, dealt, task.offline.otdd)
@@ -65,7 +78,7 @@ def oracle(
     def score(acquired: np.ndarray, batches: np.ndarray) -> np.ndarray:
         return np.array([accuracy_of(np.concatenate([acquired, batch])) for batch in batches])
 
-    return _in_steps(margins, ask, seed, score)
+    return _in_steps(margins, ask, seed, score).pool_index
 
 
 class _Positions:
@@ -84,7 +97,7 @@ class _Positions:
 
 def _in_steps(
     margins: np.ndarray, ask: AcquisitionConfig, seed: int, score: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> np.ndarray:
+) -> Selection:
     """RAMBO's acquisition with `score`(positions acquired so far, batches of positions [G, b]) for u_hat."""
     judge = _Positions(greedy.candidates(margins, ask), score)
-    return greedy.acquire(margins, judge, ask, seed).pool_index
+    return greedy.acquire(margins, judge, ask, seed)

@@ -9,33 +9,20 @@ Letters: N images in the pool, C candidates, D and q as in `utility_model.networ
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
 import numpy as np
 import torch
 
 from rambo_ray import seeds
+from rambo_ray.acquisition.candidates import CandidateGenerator, Judge, partition
 from rambo_ray.config.schema import AcquisitionConfig
 from rambo_ray.utility_model.network import UtilityModel
+from rambo_ray.utility_model.quadratic import QuadraticModel
 
-# Makes candidate batches of b out of R, given a generator: [C] positions -> [G, b] positions.
-CandidateGenerator = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 # Scores S_j joined with each candidate batch: (encodings' sum of S_j [D], |S_j|, rows [G, b]) -> [G].
 Scorer = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
-
-
-class Judge(Protocol):
-    """Decides between the candidate batches of a step. Batches are rows of `candidates`, so rows go by margin."""
-
-    def scores(self, batches: np.ndarray) -> np.ndarray:
-        """How good each of batches [G, b] is, [G]; the largest is acquired."""
-        ...
-
-    def acquired(self, batch: np.ndarray) -> None:
-        """Told of the batch [b] that a step acquired, before the next step."""
-        ...
 
 
 SCORE_CHUNK = 16  # candidate batches scored together: fixed, so that scores do not depend on workers
@@ -46,7 +33,8 @@ class Selection:
     """The B images to acquire, in the order they were picked; every array is [B].
 
     pool_index: position in the pool; step: j; margin: of f, in [0, 1]; utility: u_hat's score of
-    S_j joined with the batch the image came in. step_scores: all scores of each step, for the report.
+    S_j joined with the batch the image came in. step_scores: all scores of each step, and kinds [steps] those
+    of the batches that won, for the report.
     """
 
     pool_index: np.ndarray
@@ -54,6 +42,7 @@ class Selection:
     margin: np.ndarray
     utility: np.ndarray
     step_scores: tuple[np.ndarray, ...]
+    kinds: tuple[str, ...] = ()
 
 
 def step_sizes(budget: int, batch_size: int) -> list[int]:
@@ -65,13 +54,6 @@ def step_sizes(budget: int, batch_size: int) -> list[int]:
 def smallest_margins(margins: np.ndarray, count: int) -> np.ndarray:
     """Positions of the `count` smallest of margins [N], smallest first, equal ones by position."""
     return np.argsort(margins, kind="stable")[:count]
-
-
-def random_partition(candidates: np.ndarray, b: int, generator: np.random.Generator) -> np.ndarray:
-    """Line 23: R divided at random into floor(|R| / b) batches of b, [G, b]; what is left over sits out."""
-    shuffled = generator.permutation(candidates)
-    count = len(candidates) // b
-    return shuffled[: count * b].reshape(count, b)
 
 
 def candidate_count(num_pool: int, ask: AcquisitionConfig) -> int:
@@ -89,7 +71,7 @@ def acquire(
     judge: Judge,
     ask: AcquisitionConfig,
     seed: int,
-    generate: CandidateGenerator = random_partition,
+    generate: CandidateGenerator = partition,
 ) -> Selection:
     """Acquire B images, a batch at a time, each the best of its step by `judge` (lines 15 to 26).
 
@@ -104,14 +86,17 @@ def acquire(
     rows = np.arange(len(ranked))  # candidates by their row in `ranked`, hence by margin
     picked: list[np.ndarray] = []
     scores_of_steps: list[np.ndarray] = []
+    won: list[str] = []
     for j, b in enumerate(step_sizes(ask.budget, ask.batch_size)):
-        batches = generate(rows[: ask.margin_pool], b, seeds.generator(seed, "partition", j))
+        batches, kinds = generate(rows[: ask.margin_pool], b, seeds.generator(seed, "partition", j))
         if len(batches) == 0:
             raise ValueError(f"step {j}: no batch of {b} images in {len(rows[: ask.margin_pool])} candidates")
         scores = np.asarray(judge.scores(batches), dtype=np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(f"step {j}: {np.sum(~np.isfinite(scores))} scores of batches are not finite")
-        best = np.sort(batches[int(np.argmax(scores))])
+        first = int(np.argmax(scores))
+        best = np.sort(batches[first])
+        won.append(kinds[first])
         judge.acquired(best)
         rows = rows[~np.isin(rows, best, assume_unique=True)]
         picked.append(best)
@@ -124,24 +109,66 @@ def acquire(
         margin=margins[ranked[chosen]].astype(np.float32),
         utility=np.array([scores_of_steps[j].max() for j in steps], dtype=np.float32),
         step_scores=tuple(scores_of_steps),
+        kinds=tuple(won),
     )
 
 
 class JoinedSets:
-    """RAMBO's judge: u_hat's score of S_j joined with a batch; S_j's sum of encodings is carried along."""
+    """The network's judge: u_hat's score of S_j joined with a batch; S_j's sum of encodings is carried along.
 
-    def __init__(self, labeled: np.ndarray, encodings: np.ndarray, score: Scorer) -> None:
-        """Encodings of S_0 [k, D] and of the candidates [C, D]."""
-        self.encodings, self.score = encodings, score
+    Where u_hat was fitted to mock rounds' purchases alone, S_0 is left out of it: `labeled` has no rows.
+    """
+
+    def __init__(self, labeled: np.ndarray, encodings: np.ndarray, score: Scorer, model: UtilityModel) -> None:
+        """Encodings of S_0 [k, D] and of the candidates [C, D]; `score` is that of `model`."""
+        self.encodings, self.score, self.model = encodings, score, model
         self.sum, self.size = labeled.sum(axis=0, dtype=np.float64), len(labeled)
 
     def scores(self, batches: np.ndarray) -> np.ndarray:
         """u_hat(S_j joined with each batch), [G]."""
         return self.score(self.sum, self.size, batches)
 
+    def slopes(self, rows: np.ndarray) -> np.ndarray:
+        """How fast u_hat grows from S_j towards each of rows [M], [M]: its gradient times their encodings."""
+        mean = self.sum / self.size if self.size else self.encodings[rows].mean(axis=0, dtype=np.float64)
+        model = copy.deepcopy(self.model).cpu().double()
+        pooled = torch.tensor(mean[None], requires_grad=True)
+        (gradient,) = torch.autograd.grad(model.score(model.embed(pooled)).sum(), pooled)
+        found: np.ndarray = (self.encodings[rows] * gradient.numpy()).sum(axis=1)
+        return found
+
     def acquired(self, batch: np.ndarray) -> None:
         """S_{j+1} = S_j joined with the batch (line 26)."""
         self.sum = self.sum + self.encodings[batch].sum(axis=0, dtype=np.float64)
+        self.size += len(batch)
+
+
+class MeanEvidence:
+    """The quadratic u_hat's judge: its cautious score of what is acquired so far joined with a batch.
+
+    Its reference is what the margin filter picks without it: any of the M smallest margins.
+    """
+
+    def __init__(self, model: QuadraticModel, evidence: np.ndarray, ask: AcquisitionConfig) -> None:
+        """Standardised evidence [C, F] of the candidates, the smallest margin first."""
+        self.model, self.evidence, self.caution = model, evidence, ask.caution
+        self.reference = evidence[: ask.margin_pool].mean(axis=0)
+        self.sum, self.size = np.zeros(evidence.shape[1]), 0
+
+    def scores(self, batches: np.ndarray) -> np.ndarray:
+        """u_hat(acquired so far joined with each batch), cautiously, [G]."""
+        size = self.size + batches.shape[1]
+        means = (self.sum + self.evidence[batches].sum(axis=1)) / size
+        return self.model.cautious(means, np.full(len(batches), size), self.reference, self.caution)
+
+    def slopes(self, rows: np.ndarray) -> np.ndarray:
+        """How fast the score grows from what is acquired, or from the reference at first, towards each of rows [M]."""
+        mean = self.sum / self.size if self.size else self.reference
+        return self.model.slope(mean, self.evidence[rows], self.reference, self.caution)
+
+    def acquired(self, batch: np.ndarray) -> None:
+        """The batch joins what is acquired."""
+        self.sum = self.sum + self.evidence[batch].sum(axis=0)
         self.size += len(batch)
 
 

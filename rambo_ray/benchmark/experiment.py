@@ -8,6 +8,7 @@ An experiment file is YAML (`jobs/experiments/` has the paper's):
         set: {utility_samples.num_pairs: 60}
         name: FashionMNIST               # default: data.name
         split: redrawn                   # redrawn: each seed its own S_0, S_val, U_0; fixed: that of seed 0
+        seeds: 3                         # default: those of the experiment
         paper: {500: {rambo: [83.1, 0.1]}}   # the paper's accuracies in percent, by budget and method
         paper_minutes: {utility samples: 50}
     methods: [random, margin, rambo, {name: no OT, method: rambo, set: {utility_model.lambda_ot: 0.0}}]
@@ -22,7 +23,7 @@ A run is one panel, method, budget and seed: one selection, one training of f, i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,12 +36,19 @@ from rambo_ray.config.schema import AcquisitionConfig, Config, Count, Section
 from rambo_ray.errors import UserError, nearest
 
 Split = Literal["redrawn", "fixed"]
+Seeds = Count | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
-# Methods that fit u_hat, and those that take RAMBO's margin filter but not its choice.
-U_HAT = ("rambo", "rambo_shuffled")
-CONTROLS = ("margin_m_random", "margin_m_balanced")
+# Methods that fit u_hat, those that take RAMBO's margin filter but not its choice, further ones that train
+# classifiers of their own, and those that look at the truth.
+PAPER = "rambo_paper"
+U_HAT = ("rambo", "rambo_shuffled", PAPER)
+CONTROLS = ("margin_m_random", "margin_m_balanced", "posterior_balance", "margin_accepted")
+TRAINED = ("min_margin",)
 ORACLE = "oracle"
-METHODS = (*STRATEGIES, *CONTROLS, *U_HAT, ORACLE)
+CEILINGS = (ORACLE, "oracle_margin", "oracle_strategies", "oracle_balanced")
+METHODS = (*STRATEGIES, *TRAINED, *CONTROLS, *U_HAT, *CEILINGS)
+# What neither fits u_hat nor is a strategy, and yet looks at M or b.
+FILTERED = (*CONTROLS, ORACLE, "oracle_margin", "oracle_strategies")
 
 
 class MethodEntry(Section):
@@ -58,6 +66,7 @@ class PanelEntry(Section):
     set: dict[str, Any] = Field(default_factory=dict)
     name: str | None = None
     split: Split = "redrawn"
+    seeds: Seeds | None = None
     paper: dict[int, dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]] = Field(default_factory=dict)
     paper_minutes: dict[str, float] = Field(default_factory=dict)
 
@@ -77,7 +86,7 @@ class ExperimentFile(Section):
     panels: Annotated[list[PanelEntry], Field(min_length=1)]
     methods: Annotated[list[str | MethodEntry], Field(min_length=1)]
     budgets: Annotated[list[Count], Field(min_length=1)]
-    seeds: Count | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 10
+    seeds: Seeds = 10
     control: str = "margin_m_random"
     along: Along | None = None
 
@@ -98,18 +107,22 @@ class Method:
 
 @dataclass(frozen=True)
 class Panel:
-    """One dataset in one setting. paper: the paper's [mean, standard error] in percent, by budget and method."""
+    """One dataset in one setting, on its own seeds.
+
+    paper: the paper's [mean, standard error] in percent, by budget and method.
+    """
 
     name: str
     config: Config
     split: Split
     paper: Mapping[int, Mapping[str, tuple[float, float]]]
     paper_minutes: Mapping[str, float]
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment."""
+    """A checked experiment; seeds: those of any panel."""
 
     name: str
     title: str
@@ -124,6 +137,8 @@ class Experiment:
     def config(self, panel: Panel, method: Method, budget: int, seed: int) -> Config:
         """The configuration of a run."""
         values = {**method.values, "seed": seed, "acquisition.budget": budget}
+        if method.kind == PAPER:  # with as many pairs as the others have
+            values = {"method": "paper", "utility_samples.num_pairs": panel.config.utility_samples.num_pairs, **values}
         if panel.split == "fixed":
             values["data.split_seed"] = 0
         return loading.with_values(panel.config, values)
@@ -167,17 +182,17 @@ def _checked(
     if content.control not in names:
         hint = nearest(content.control, names)
         raise UserError(f"control={content.control}: must be one of this experiment's methods; {hint}")
-    panels = tuple(_panel(entry, path.parent, configs, overrides) for entry in content.panels)
+    panels = tuple(_panel(entry, path.parent, configs, overrides, content.seeds) for entry in content.panels)
     _once("panels", [panel.name for panel in panels])
     budgets = tuple(sorted(content.budgets))
     _once("budgets", budgets)
     for budget in only_budgets or ():
         if budget not in budgets:
             raise UserError(f"--budgets {budget}: must be of {', '.join(map(str, budgets))}, the budgets that it has")
-    seeds = tuple(content.seeds) if isinstance(content.seeds, list) else tuple(range(content.seeds))
-    _once("seeds", seeds)
-    if num_seeds is not None and not 1 <= num_seeds <= len(seeds):
-        raise UserError(f"--seeds {num_seeds}: must be 1 to {len(seeds)}, the seeds that it has; give one of these")
+    most = max(len(panel.seeds) for panel in panels)
+    if num_seeds is not None and not 1 <= num_seeds <= most:
+        raise UserError(f"--seeds {num_seeds}: must be 1 to {most}, the seeds that it has; give one of these")
+    panels = tuple(replace(panel, seeds=panel.seeds[:num_seeds]) for panel in panels)
     made = Experiment(
         name=path.stem,
         title=content.title,
@@ -185,7 +200,7 @@ def _checked(
         panels=panels,
         methods=methods,
         budgets=budgets if only_budgets is None else tuple(sorted(set(only_budgets))),
-        seeds=seeds[:num_seeds],
+        seeds=tuple(dict.fromkeys(seed for panel in panels for seed in panel.seeds)),
         control=content.control,
         along=content.along,
     )
@@ -198,7 +213,7 @@ def _checked(
                     raise UserError(f"panels: {panel.name}: paper: {budget}: {name}: no such budget and method here")
         for method in methods:
             for budget in budgets:
-                made.config(panel, method, budget, seeds[0])  # raises UserError for what cannot be
+                made.config(panel, method, budget, panel.seeds[0])  # raises UserError for what cannot be
     return made
 
 
@@ -217,7 +232,7 @@ def _method(entry: str | MethodEntry) -> Method:
     return Method(name, kind, values)
 
 
-def _panel(entry: PanelEntry, beside: Path, configs: Path, overrides: Sequence[str]) -> Panel:
+def _panel(entry: PanelEntry, beside: Path, configs: Path, overrides: Sequence[str], default: int | list[int]) -> Panel:
     found = next((p for p in (configs / entry.config, beside / entry.config) if p.is_file()), None)
     if found is None:
         where = " or ".join(str(folder) for folder in dict.fromkeys((configs, beside)))
@@ -229,7 +244,10 @@ def _panel(entry: PanelEntry, beside: Path, configs: Path, overrides: Sequence[s
     paper = {
         budget: {name: (pair[0], pair[1]) for name, pair in known.items()} for budget, known in entry.paper.items()
     }
-    return Panel(entry.name or config.data.name, config, entry.split, paper, entry.paper_minutes)
+    wanted = default if entry.seeds is None else entry.seeds
+    seeds = tuple(wanted) if isinstance(wanted, list) else tuple(range(wanted))
+    _once("seeds", seeds)
+    return Panel(entry.name or config.data.name, config, entry.split, paper, entry.paper_minutes, seeds)
 
 
 def _once(what: str, values: Sequence[Any]) -> None:
@@ -245,6 +263,10 @@ def is_nested(kind: str, ask: AcquisitionConfig, budgets: Sequence[int]) -> bool
     """
     if kind in STRATEGIES:
         return kind in NESTED
-    if kind == "margin_m_balanced":
+    if kind in (*TRAINED, "oracle_balanced"):
+        return True
+    if kind in ("margin_accepted", "oracle_margin"):  # where they are short of images, B decides which they add
+        return len(budgets) == 1
+    if kind in ("margin_m_balanced", "posterior_balance"):
         return budgets[-1] <= ask.margin_pool
     return all(budget % ask.batch_size == 0 for budget in budgets[:-1])

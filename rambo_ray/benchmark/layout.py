@@ -58,6 +58,8 @@ def lay_out(wanted: Experiment, store: RunStore) -> Layout:
     checked: set[str] = set()
     for seed in wanted.seeds:
         for panel in wanted.panels:
+            if seed not in panel.seeds:
+                continue
             if panel.config.classifier.precision == "auto":
                 raise UserError(
                     f"panels: {panel.name}: classifier.precision=auto: depends on the machine, but runs of several "

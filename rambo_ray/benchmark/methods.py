@@ -12,14 +12,16 @@ from rambo_ray import seeds
 from rambo_ray.acquisition import controls
 from rambo_ray.acquisition.baselines import STRATEGIES
 from rambo_ray.benchmark.experiment import ORACLE, Method
+from rambo_ray.benchmark.rivals import RIVALS
 from rambo_ray.config.schema import Config
+from rambo_ray.pipeline import judging
+from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, acquire, retrain
-from rambo_ray.utility_model.fitting import FitInput, FitResult
 from rambo_ray.utility_model.ranking import RankingQuality
 
 
 def pick(
-    prepared: PreparedProblem, method: Method, config: Config, fit: Callable[[FitInput], FitResult], device: str
+    prepared: PreparedProblem, method: Method, config: Config, fit: Callable[[AnyInput], AnyFit], device: str
 ) -> tuple[np.ndarray, RankingQuality, float]:
     """Positions [B] in the pool, in the order picked; how u_hat ranks (NaN without one), seconds of its fit.
 
@@ -31,7 +33,12 @@ def pick(
         task = prepared.fit_input(config)
         model = fit(controls.shuffled(task, config.seed) if method.kind == "rambo_shuffled" else task).model()
         fit_seconds = time.monotonic() - began
-        positions, ranking = acquire(config, prepared, model, device).pool_index, prepared.ranking(model)
+        ranking = prepared.ranking(model)
+        # What shuffled utilities are worth is to be seen, so that u_hat is always followed.
+        if method.kind != "rambo_shuffled" and judging.follows_filter(config, ranking):
+            positions = controls.margin_m_random(prepared.margins, config.acquisition, config.seed)
+        else:
+            positions = acquire(config, prepared, model, device).pool_index
     else:
         positions = _without_u_hat(prepared, method.kind, config, device)
     budget, different = config.acquisition.budget, len(np.unique(positions))
@@ -50,6 +57,8 @@ def _without_u_hat(prepared: PreparedProblem, kind: str, config: Config, device:
         return controls.margin_m_random(prepared.margins, ask, config.seed)
     if kind == "margin_m_balanced":
         return controls.margin_m_balanced(prepared.strategy_inputs.logits, prepared.margins, ask, config.seed)
+    if kind in RIVALS:
+        return RIVALS[kind](prepared, config, device)
     assert kind == ORACLE
     final = seeds.integer(config.seed, "final_classifier")
 

@@ -1,12 +1,14 @@
 """The plots of a benchmark: accuracy against the budget, leads over the control, accuracy along a key.
 
-Vermilion is RAMBO, blue its control, black random; all other methods have pale colours of their own.
+Vermilion is RAMBO, blue its control, black random; all other methods have pale colours of their own. What
+looks at the truth is grey, dashed or hollow, and says so.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from rambo_ray.benchmark.experiment import Experiment, Panel
+from rambo_ray.benchmark.experiment import CEILINGS, Experiment, Panel
 from rambo_ray.benchmark.results import HEADLINE, RANDOM, Metric, Results
 from rambo_ray.config import loading
 from rambo_ray.report.paired import mean_and_error
@@ -24,7 +26,28 @@ from rambo_ray.sweep.plots import axis
 
 WIDE_INCHES = (6.6, 3.6)
 ROW_INCHES = 0.26
+GREYS = ("#8b929a", "#a9b0b8", "#6f7780", "#c0c5cb")  # of ceilings
 LABELS = {"accuracy": "accuracy on $S_{val}$ (%)", "test_accuracy": "accuracy on test (%)"}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn; truth: whether it looks at the labels that it is to buy."""
+
+    name: str
+    color: Any
+    width: float
+    truth: bool = False
+
+    @property
+    def label(self) -> str:
+        """What the plot calls it."""
+        return f"{self.name} (uses the truth)" if self.truth else self.name
+
+    @property
+    def fill(self) -> Any:
+        """Of its dots."""
+        return BACKGROUND if self.truth else self.color
 
 
 def curves(results: Results, panel: Panel, metric: Metric) -> bytes | None:
@@ -37,9 +60,9 @@ def curves(results: Results, panel: Panel, metric: Metric) -> bytes | None:
         return bars(results, panel, metric)
     figure, axes = _wide("labelling budget B (images)", LABELS[metric])
     drawn = False
-    for name, color, width in _styles(experiment):
-        found = [mean_and_error(results.values(panel, name, budget, metric)) for budget in experiment.budgets]
-        drawn |= _line(axes, np.array(experiment.budgets, float), found, name, color, width)
+    for style in _styles(experiment):
+        found = [mean_and_error(results.values(panel, style.name, budget, metric)) for budget in experiment.budgets]
+        drawn |= _line(axes, np.array(experiment.budgets, float), found, style)
     if not drawn:
         return None
     axes.xaxis.set_major_locator(FixedLocator(list(experiment.budgets)))
@@ -51,17 +74,15 @@ def curves(results: Results, panel: Panel, metric: Metric) -> bytes | None:
 def bars(results: Results, panel: Panel, metric: Metric) -> bytes | None:
     """Mean accuracy at the only budget, a row per method, best on top; hollow: the paper's."""
     budget = results.experiment.budgets[-1]
-    found = {
-        name: (mean_and_error(results.values(panel, name, budget, metric)), color)
-        for name, color, _ in _styles(results.experiment)
-    }
-    names = sorted((n for n in found if math.isfinite(found[n][0][0])), key=lambda n: found[n][0][0])
+    styles = {style.name: style for style in _styles(results.experiment)}
+    found = {name: mean_and_error(results.values(panel, name, budget, metric)) for name in styles}
+    names = sorted((n for n in found if math.isfinite(found[n][0])), key=lambda n: found[n][0])
     if not names:
         return None
-    figure, axes = _rows(names, LABELS[metric])
+    figure, axes = _rows([styles[name].label for name in names], LABELS[metric])
     for row, name in enumerate(names):
-        (mean, error), color = found[name]
-        axes.errorbar(100 * mean, row, xerr=100 * error if math.isfinite(error) else None, fmt="o", color=color, ms=5)
+        mean, error = found[name]
+        _dot(axes, 100 * mean, row, 100 * error if math.isfinite(error) else None, styles[name])
     paper = panel.paper.get(budget, {}) if metric == "accuracy" else {}
     known = [(paper[name][0], row) for row, name in enumerate(names) if name in paper]
     if known:
@@ -74,24 +95,22 @@ def bars(results: Results, panel: Panel, metric: Metric) -> bytes | None:
 def leads(results: Results, panel: Panel, metric: Metric) -> bytes | None:
     """Each method's lead over the control, paired by seed, mean over budgets: dot and 95 % t interval; pale: seeds."""
     control = results.experiment.control
-    found = {
-        name: (results.lead(panel, name, control, metric), color)
-        for name, color, _ in _styles(results.experiment)
-        if name != control
-    }
-    names = sorted((n for n in found if found[n][0].seeds), key=lambda n: found[n][0].mean)
+    styles = {style.name: style for style in _styles(results.experiment) if style.name != control}
+    found = {name: results.lead(panel, name, control, metric) for name in styles}
+    names = sorted((n for n in found if found[n].seeds), key=lambda n: found[n].mean)
     if not names:
         return None
-    figure, axes = _rows(names, f"lead over {control} in {LABELS[metric].replace('(%)', '(points)')}")
+    labels = [styles[name].label for name in names]
+    figure, axes = _rows(labels, f"lead over {control} in {LABELS[metric].replace('(%)', '(points)')}")
     axes.axvline(0, color=INK, linewidth=0.8)
     base = results.over_budgets(panel, control, metric)
     for row, name in enumerate(names):
-        d, color = found[name]
+        d = found[name]
         own = results.over_budgets(panel, name, metric)
         single = [100 * (own[seed] - base[seed]) for seed in own.keys() & base.keys()]
         axes.plot(single, [row] * len(single), "o", color=PALE, ms=3, mew=0, zorder=1)
         half = [[100 * (d.mean - d.low)], [100 * (d.high - d.mean)]] if math.isfinite(d.low) else None
-        axes.errorbar(100 * d.mean, row, xerr=half, fmt="o", color=color, ms=5, zorder=2)
+        _dot(axes, 100 * d.mean, row, half, styles[name])
     return png(figure)
 
 
@@ -107,9 +126,9 @@ def along(results: Results, metric: Metric) -> bytes | None:
     places = np.array([on.places[value] for value in values])
     order = np.argsort(places)
     drawn = False
-    for name, color, width in _styles(experiment):
-        found = [mean_and_error(results.values(panel, name, budget, metric)) for panel in experiment.panels]
-        drawn |= _line(axes, places[order], [found[i] for i in order], name, color, width)
+    for style in _styles(experiment):
+        found = [mean_and_error(results.values(panel, style.name, budget, metric)) for panel in experiment.panels]
+        drawn |= _line(axes, places[order], [found[i] for i in order], style)
     if not drawn:
         return None
     axes.xaxis.set_major_locator(FixedLocator([place for place, _ in on.ticks]))
@@ -119,22 +138,30 @@ def along(results: Results, metric: Metric) -> bytes | None:
     return png(figure)
 
 
-def _styles(experiment: Experiment) -> list[tuple[str, Any, float]]:
-    """Name, colour and line width of each method; those that matter most are drawn last, on top."""
+def _styles(experiment: Experiment) -> list[Style]:
+    """The style of each method; those that matter most are drawn last, on top, the ceilings first."""
     named = {HEADLINE: (PICKED, 2.4), experiment.control: (LEARNED, 2.0), RANDOM: (INK, 1.6)}
-    others = [method.name for method in experiment.methods if method.name not in named]
+    ceilings = [method.name for method in experiment.methods if method.kind in CEILINGS and method.name not in named]
+    others = [method.name for method in experiment.methods if method.name not in (*named, *ceilings)]
     pale = [*(colormaps["tab20"](i) for i in range(1, 20, 2)), *(colormaps["Dark2"](i) for i in (5, 3, 4))]
-    styles: list[tuple[str, Any, float]] = [(name, pale[i % len(pale)], 1.2) for i, name in enumerate(others)]
+    styles = [Style(name, GREYS[i % len(GREYS)], 1.2, truth=True) for i, name in enumerate(ceilings)]
+    styles += [Style(name, pale[i % len(pale)], 1.2) for i, name in enumerate(others)]
     present = [method.name for method in experiment.methods]
-    return styles + [(name, *named[name]) for name in (RANDOM, experiment.control, HEADLINE) if name in present]
+    return styles + [Style(name, *named[name]) for name in (RANDOM, experiment.control, HEADLINE) if name in present]
 
 
-def _line(axes: Axes, x: np.ndarray, found: Sequence[tuple[float, float]], name: str, color: Any, width: float) -> bool:
+def _dot(axes: Axes, x: float, row: int, error: Any, style: Style) -> None:
+    axes.errorbar(x, row, xerr=error, fmt="o", color=style.color, mfc=style.fill, ms=5, zorder=2)
+
+
+def _line(axes: Axes, x: np.ndarray, found: Sequence[tuple[float, float]], style: Style) -> bool:
     mean, error = (100 * np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
     known = np.isfinite(mean)
     if not known.any():
         return False
-    axes.plot(x[known], mean[known], "-o", color=color, linewidth=width, markersize=2 + width, label=name)
+    color, width = style.color, style.width
+    how = {"mfc": style.fill, "linewidth": width, "markersize": 2 + width, "label": style.label}
+    axes.plot(x[known], mean[known], "--o" if style.truth else "-o", color=color, **how)
     if width > 1.5:  # bands of all methods would cover one another
         half = np.nan_to_num(error[known])
         axes.fill_between(x[known], mean[known] - half, mean[known] + half, color=color, alpha=0.15, linewidth=0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rambo_ray.benchmark import plots as benchmark_plots
 from rambo_ray.benchmark import results as benchmark_results
-from rambo_ray.benchmark.experiment import ORACLE, Panel
+from rambo_ray.benchmark.experiment import CEILINGS, Panel
 from rambo_ray.benchmark.results import METRICS, Results
 from rambo_ray.benchmark.runs import Failure
 from rambo_ray.report import gallery, tables
@@ -64,7 +64,7 @@ def render(
         failures=failures,
         finished=len(results.runs),
         missing=missing,
-        oracle=any(method.kind == ORACLE for method in experiment.methods),
+        oracle=any(method.kind in CEILINGS for method in experiment.methods),
         command=command,
         column=gallery.TILE,
     )

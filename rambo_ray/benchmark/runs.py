@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rambo_ray.benchmark.experiment import CONTROLS, U_HAT, Method
+from rambo_ray.benchmark.experiment import FILTERED, U_HAT, Method
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import UserError
@@ -25,8 +25,10 @@ RULE = 1
 
 FILE_NAMES = {"run_id": "cell_id"}  # where files call a field otherwise
 
-# What a strategy that neither filters by margins nor fits u_hat does not look at.
-_UNSEEN = ("utility_samples.", "utility_model.", "pretraining.", "acquisition.margin_pool", "acquisition.batch_size")
+# What a method that fits no u_hat does not look at, and what one that does not filter by margins either.
+_OF_U_HAT = ("utility_samples.", "utility_model.", "pretraining.", "acquisition.candidates", "acquisition.temperatures",
+             "acquisition.draws", "acquisition.caution")  # fmt: skip
+_OF_THE_FILTER = ("acquisition.margin_pool", "acquisition.batch_size")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def run_id(config: Config, method: Method, fingerprint: str, settings: str) -> s
     """
     kept = loading.relevant(config)
     if method.kind not in U_HAT:
-        unseen = _UNSEEN[:3] if method.kind in CONTROLS or method.kind == "oracle" else _UNSEEN
+        unseen = _OF_U_HAT if method.kind in FILTERED else (*_OF_U_HAT, *_OF_THE_FILTER)
         kept = {key: value for key, value in kept.items() if not key.startswith(unseen)}
     content = json.dumps([RULE, method.kind, kept, fingerprint, settings], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]

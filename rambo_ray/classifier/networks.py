@@ -1,4 +1,7 @@
-"""f, the classifier that is retrained on every subset: two networks, and room for your own.
+"""f, the classifier that is retrained on every subset: two networks, two heads, and room for your own.
+
+A head classifies frozen embeddings [n, D] instead of images; where a shape (C, H, W) is asked for, theirs is
+(D, 1, 1).
 
 Every classifier answers with its logits and, for the u_hat features and for the report, with the
 embedding that its last layer sees. Weights start from PyTorch's default initialisation, which is
@@ -33,7 +36,7 @@ class Classifier(nn.Module):
     memory_format: torch.memory_format = torch.contiguous_format
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [n, K] and embeddings [n, E] of x [n, C, H, W]."""
+        """Logits [n, K] and embeddings [n, E] of x [n, C, H, W], or [n, D] of heads."""
         raise NotImplementedError
 
     def embed(self, x: Tensor) -> Tensor:
@@ -126,6 +129,43 @@ class ResNet18(Classifier):
         return self.fc(embedding), embedding
 
 
+class LinearHead(Classifier):
+    """Logits linear in a frozen embedding, which is also the embedding that it gives."""
+
+    def __init__(self, image_shape: Shape, num_classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(image_shape[0], num_classes)
+
+    @classmethod
+    def of(cls, weights: Tensor) -> LinearHead:
+        """The head, in eval mode, with the float64 weights [K, D + 1] of `logistic.fit_heads`, rounded to float32."""
+        num_classes, width = weights.shape
+        with torch.device("meta"):  # whose initialisation draws nothing
+            head = cls((width - 1, 1, 1), num_classes)
+        state = {"fc.weight": weights[:, :-1].float().contiguous(), "fc.bias": weights[:, -1].float().contiguous()}
+        head.load_state_dict(state, assign=True)
+        return head.eval()
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fc(x), x
+
+
+class MlpHead(Classifier):
+    """One hidden layer on a frozen embedding: FC to 128, ReLU, dropout 0.5, FC to K; it gives the hidden layer."""
+
+    units = 128
+    dropout = 0.5
+
+    def __init__(self, image_shape: Shape, num_classes: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(image_shape[0], self.units)
+        self.fc2 = nn.Linear(self.units, num_classes)
+
+    def outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = F.relu(self.fc1(x))
+        return self.fc2(F.dropout(embedding, self.dropout, self.training)), embedding
+
+
 class CustomClassifier(Classifier):
     """A user's module; without an `embed` of its own, the embedding is what its last Linear reads."""
 
@@ -169,7 +209,12 @@ class CustomClassifier(Classifier):
         return self.net(x)
 
 
-NETWORKS: dict[str, type[Classifier]] = {"mnist_net": MnistNet, "resnet18": ResNet18}
+NETWORKS: dict[str, type[Classifier]] = {
+    "mnist_net": MnistNet,
+    "resnet18": ResNet18,
+    "linear": LinearHead,
+    "mlp": MlpHead,
+}
 
 
 def build(name: str, image_shape: Shape, num_classes: int) -> Classifier:

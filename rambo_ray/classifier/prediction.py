@@ -46,7 +46,8 @@ def predict(
     """Logits float32 [N, K] and embeddings float32 [N, E] of a trained classifier.
 
     images are pixels uint8 [N, H, W, C], normalised chunk by chunk so that a large pool never is
-    in memory as floats, or what `prepare` made of them. `model` is in eval mode and on `device`.
+    in memory as floats, or, for heads, embeddings float32 [N, D], or what `prepare` made of either.
+    `model` is in eval mode and on `device`.
     Same bits for an image wherever in whatever split of the pool it is, for one machine type and
     number of threads; of a network whose first layer is a matrix product with rows that are no multiple
     of 16 bytes, only in splits at multiples of CHUNK.
@@ -65,8 +66,9 @@ def predict(
                 x = x.clone(memory_format=torch.preserve_format)
             held = len(x)
             if held < CHUNK:
-                filled = torch.zeros((CHUNK, *settings.image_shape), device=device)
-                x = torch.cat([x, filled[held:]]).contiguous(memory_format=training.memory_format(settings))
+                x = torch.cat([x, x.new_zeros((CHUNK - held, *x.shape[1:]))]).contiguous(
+                    memory_format=training.memory_format(settings)
+                )
             logits, embeddings = outputs(x)
             parts.append((logits[:held].float().cpu(), embeddings[:held].float().cpu()))
     all_logits, all_embeddings = (torch.cat(column).numpy() for column in zip(*parts, strict=True))

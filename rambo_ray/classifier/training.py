@@ -6,19 +6,19 @@ counted over that epoch's batches) reaches `stop_accuracy`, or after `max_epochs
 
 A decision of ours: for networks with batch normalisation a last batch of one image joins the
 batch before it, as one image alone has no variance to normalise by; such a network cannot be
-trained on one image.
+trained on one image. A linear head on embeddings is not trained by this rule: it is solved for, and has no seed
+(`rambo_ray.classifier.logistic`).
 
-Letters: n images of a subset, N of a set, C channels, H x W pixels, K classes, E embedding units.
+Letters: n images of a subset, N of a set, C channels, H x W pixels, K classes, D numbers of a frozen embedding.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,90 +27,27 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rambo_ray.classifier import mnist_steps
-from rambo_ray.classifier.networks import NETWORKS, Classifier, Shape, build
-from rambo_ray.config.schema import ClassifierConfig
+from rambo_ray.classifier.logistic import fit_heads
+from rambo_ray.classifier.networks import NETWORKS, Classifier, LinearHead, build
+from rambo_ray.classifier.settings import (
+    RULE,
+    Device,
+    Kernels,
+    Precision,
+    TrainingSettings,
+    choose_kernels,
+    choose_precision,
+)
+from rambo_ray.config.schema import HEADS
 from rambo_ray.errors import UserError
-from rambo_ray.numerics import Reproducible
 
-# Part of every settings's identity: raise it when the same settings would train another network.
-RULE = 1
+__all__ = [
+    "RULE", "Arrays", "AutogradSteps", "Device", "Kernels", "Precision", "Trained", "TrainingSettings", "autocast",
+    "batch_bounds", "choose_kernels", "choose_precision", "cuda_kernels", "from_arrays", "image_type", "memory_format",
+    "prepare", "seeded", "to_arrays", "train",
+]  # fmt: skip
 
-Precision = Literal["float32", "bfloat16"]
-Kernels = Literal["auto", "off"]
-Device = str | torch.device
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Everything a training depends on besides its images, labels and seed.
-
-    mean and std are per channel, of pixels scaled to [0, 1]; image_shape is (C, H, W). `precision`
-    is resolved: bfloat16 is that of products, as under autocast; the weights and Adam stay float32.
-    kernels: whether mnist_net may train in compiled ones; they change rounding only.
-    """
-
-    classifier: str
-    learning_rate: float
-    batch_size: int
-    stop_accuracy: float
-    max_epochs: int
-    precision: Precision
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    image_shape: Shape
-    num_classes: int
-    kernels: Kernels = "auto"
-    reproducible: Reproducible = "machine"
-
-    @classmethod
-    def from_config(
-        cls,
-        classifier: ClassifierConfig,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        image_shape: Shape,
-        num_classes: int,
-        device: Device = "cpu",
-        reproducible: Reproducible = "machine",
-    ) -> TrainingSettings:
-        """The settings of a configuration for one dataset, on the kind of device that will train."""
-        channels = image_shape[0]
-        if len(mean) != channels or len(std) != channels:
-            raise UserError(
-                f"mean={tuple(mean)}, std={tuple(std)}: one value per channel is needed, the images have "
-                f"{channels}; set data.channels"
-            )
-        made = cls(
-            classifier=classifier.name,
-            **classifier.model_dump(exclude={"name", "precision", "kernels"}),  # so that a new key is not forgotten
-            precision="float32",
-            kernels="off" if reproducible == "any_x86" else classifier.kernels,
-            reproducible=reproducible,
-            mean=tuple(map(float, mean)),
-            std=tuple(map(float, std)),
-            image_shape=(int(channels), int(image_shape[1]), int(image_shape[2])),
-            num_classes=int(num_classes),
-        )
-        return made.on(device, classifier.precision)
-
-    def on(self, device: Device, precision: str) -> TrainingSettings:
-        """The same on a kind of device, with what a configuration's `precision` means there."""
-        if self.reproducible == "any_x86":  # CPUs differ in how they compute in bfloat16
-            return replace(self, precision="float32")
-        return replace(self, precision=choose_precision(precision, device, self.classifier, self.kernels))
-
-    def identity(self) -> str:
-        """Canonical JSON of the settings, for content hashes; of your own network it has only the name.
-
-        What changes rounding only is left out, except where equal bits are what was asked for.
-        """
-        content = {"rule": RULE, **asdict(self)}
-        del content["kernels"]
-        if self.reproducible == "machine":
-            del content["reproducible"]
-        return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -118,7 +55,7 @@ class Trained:
     """A trained classifier, in eval mode, and how its training went.
 
     images_seen counts those of all epochs, train_accuracy is the last epoch's running accuracy in [0, 1],
-    seconds is wall-clock time.
+    seconds is wall-clock time. Epochs of a linear head are Newton steps, and its accuracy is the final one.
     """
 
     model: Classifier
@@ -128,44 +65,18 @@ class Trained:
     seconds: float
 
 
-def choose_precision(setting: str, device: Device, classifier: str, kernels: Kernels = "auto") -> Precision:
-    """The precision a setting means for a classifier on a device: auto is bfloat16 only where that is faster.
-
-    A CPU without AMX or AVX512-BF16 emulates bfloat16 far slower than it computes float32. For
-    mnist_net the compiled kernels come first, in bfloat16 where the CPU multiplies it in tiles (AMX): what
-    autocast leaves is the traffic to memory, and they spare it.
-    """
-    if setting == "float32" or setting == "bfloat16":
-        return setting  # type: ignore[return-value]
-    precisions: tuple[Precision, ...] = ("bfloat16", "float32")
-    for precision in precisions:
-        if choose_kernels(classifier, precision, device, kernels) == "compiled":
-            return precision
-    if torch.device(device).type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # Private names, so absent ones must not break a run: then float32 is always right.
-        tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        native = any(getattr(torch.cpu, test, bool)() for test in tests)
-    return "bfloat16" if native else "float32"
-
-
-def choose_kernels(
-    classifier: str, precision: Precision, device: Device, kernels: Kernels = "auto"
-) -> Literal["compiled", "torch"]:
-    """Who computes a classifier's trainings there: `classifier.kernels`, if allowed and this machine can, or torch."""
-    network = NETWORKS.get(classifier)
-    return "compiled" if mnist_steps.compiles(network, precision, torch.device(device), kernels) else "torch"
-
-
 def prepare(pixels: np.ndarray, settings: TrainingSettings, device: Device = "cpu") -> Tensor:
-    """Normalised float32 [N, C, H, W] of pixels uint8 [N, H, W, C], in the classifier's layout.
+    """Normalised float32 [N, C, H, W] of pixels uint8 [N, H, W, C], in the classifier's layout; embeddings copied.
 
     Make it once per set of images and per process; `train` and `rambo_ray.classifier.prediction` take it
-    in place of the pixels. The pixels may be read-only and are never written. Raises ValueError for
-    pixels of another type or shape than the settings's.
+    in place of the pixels. The pixels may be read-only and are never written. A head's images are embeddings
+    float32 [N, D]. Raises ValueError for images of another type or shape than the settings's.
     """
     channels, height, width = settings.image_shape
+    if settings.classifier in HEADS:
+        if pixels.dtype != np.float32 or pixels.shape[1:] != (channels,):
+            raise ValueError(f"embeddings: {pixels.dtype} {pixels.shape}; expected float32 (N, {channels})")
+        return torch.tensor(pixels, device=device)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
         raise ValueError(f"pixels: {pixels.dtype} {pixels.shape}; expected uint8 (N, {height}, {width}, {channels})")
     mean, std = (np.asarray(values, np.float32) for values in (settings.mean, settings.std))
@@ -190,7 +101,8 @@ def train(
 ) -> Trained:
     """Train a classifier from scratch on a subset by the paper's rule (Section 4 and above).
 
-    images are pixels uint8 [N, H, W, C] or what `prepare` made of them, labels are int64 [N];
+    images are pixels uint8 [N, H, W, C] or, for heads, embeddings float32 [N, D], or what `prepare` made of
+    them, labels are int64 [N];
     `positions` [n] says which of them form the subset, default all. Initialisation, shuffling and
     dropout follow from `seed` alone; torch's global generator is left as it was found. The order of
     `positions` counts: sort them. Raises UserError for a subset of one image where the network has
@@ -211,6 +123,11 @@ def train(
         raise ValueError(f"labels: {labels.min()}..{labels.max()}, not within 0..{settings.num_classes - 1}")
     x = images.to(device) if isinstance(images, Tensor) else prepare(images, settings, device)
     y = torch.tensor(labels, dtype=torch.int64, device=device)
+    if settings.classifier == "linear":
+        (weights,), (taken,) = fit_heads(x, y, [np.arange(n)], settings.num_classes, settings.l2)
+        head = LinearHead.of(weights)
+        right = int((head(x).argmax(1) == y).sum())
+        return Trained(head, taken, taken * n, right / n, time.perf_counter() - start)
 
     with seeded(seed, device), cuda_kernels(device, settings):
         model = build(settings.classifier, settings.image_shape, settings.num_classes)

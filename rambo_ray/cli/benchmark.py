@@ -58,9 +58,10 @@ def execute(
     store = RunStore(folder)
     laid_out = layout.lay_out(wanted, store)
     total, missing = len(laid_out.ids), sum(len(group.runs) for group in laid_out.groups)
+    seeds = "/".join(str(count) for count in dict.fromkeys(len(panel.seeds) for panel in wanted.panels))
     stages.say(
         f"{wanted.name}: {wanted.title}\n{len(wanted.panels)} panels x {len(wanted.methods)} methods x "
-        f"{len(wanted.budgets)} budgets x {len(wanted.seeds)} seeds = {total} runs, {total - missing} of them finished"
+        f"{len(wanted.budgets)} budgets x {seeds} seeds = {total} runs, {total - missing} of them finished"
     )
     where = _writable(folder)
     failures: list[Failure] = []

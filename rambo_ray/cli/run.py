@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,7 @@ from rambo_ray.cli.entry import configuration
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config.schema import Config
-from rambo_ray.data import datasets
+from rambo_ray.data import datasets, scenarios
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 from rambo_ray.errors import UserError
 from rambo_ray.pipeline import forecast, plan
@@ -21,7 +22,9 @@ from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
 from rambo_ray.rambo import Outcome, run
 from rambo_ray.report.page import ReportContent, ranking_reading, render
+from rambo_ray.utility_model import evidence, quadratic
 from rambo_ray.utility_model.network import save
+from rambo_ray.utility_model.quadratic import QuadraticFit
 
 
 def called(parsed: argparse.Namespace) -> int:
@@ -79,11 +82,13 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
         measured,
         todo.retrained,
         interpolated=len(todo.interpolation),
-        iterations=len(todo.nested_sets) - 1,
+        iterations=max(len(todo.nested_sets) - 1, 0),
         k=len(problem.labeled),
         num_pool=len(problem.pool),
         num_workers=session.num_workers,
         revealed=revealed is not None,
+        opinions=config.utility_samples.evidence_folds if todo.mock_pool is not None else 0,
+        num_validation=len(problem.validation),
     )
     stored = sum(part.pixels.nbytes for part in (problem.labeled, problem.validation, problem.pool))
     test = revealed.test.pixels.nbytes if revealed is not None and revealed.test is not None else 0
@@ -93,11 +98,15 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
 
 def _describe(config: Config, problem: Problem) -> str:
     height, width, channels = problem.shape
-    return (
+    line = (
         f"RAMBO on {config.data.name}: {len(problem.labeled)} labelled, {len(problem.validation)} validation, "
         f"{len(problem.pool)} in the pool ({height}x{width}x{channels}, {len(problem.class_names)} classes); "
         f"picking {config.acquisition.budget}"
     )
+    if config.data.scenario == "clean":
+        return line
+    rejected = f"; {len(problem.rejected)} rejected so far" if problem.rejected is not None else ""
+    return f"{line}\n{scenarios.describe(config.data)}{rejected}"
 
 
 def _describe_cluster(session: Session, settings: TrainingSettings) -> str:
@@ -145,8 +154,14 @@ def _metrics(
             "held_out_kendall_tau": outcome.ranking.kendall_tau,
             "held_out_subsets": outcome.ranking.subsets,
             "held_out_size": outcome.ranking.size,
-            "val_pairwise_accuracy": outcome.fit.history[-1]["val_ranking_accuracy"],
+            "held_out_chance": list(outcome.ranking.chance),
+            "held_out_by_size": {str(size): accuracy for size, accuracy in outcome.ranking.by_size},
+            "held_out_gain": outcome.ranking.gain,
+            "held_out_best_gain": outcome.ranking.best_gain,
+            "val_pairwise_accuracy": outcome.fit.history[-1]["val_ranking_accuracy"] if outcome.fit.history else None,
         },
+        "u_hat_followed": outcome.followed,
+        "candidates_won": dict(Counter(outcome.selection.kinds)),
         "seconds": {**stages.seconds, "total": total_s},
         "collect": {
             "retrained": outcome.usage.retrained,
@@ -170,8 +185,12 @@ def _write(
     metrics: dict[str, Any],
 ) -> None:
     made = manifest(config, problem, metrics["precision"])
-    extra = {"ot_divisor": outcome.fit.scale.ot, "scale": asdict(outcome.fit.scale), "lambda": outcome.fit.lambdas}
-    save(outcome.fit.model(), output.folder, extra)
+    if isinstance(outcome.fit, QuadraticFit):
+        quadratic.save(outcome.fit.fitted, output.folder, {"inputs": evidence.names(problem.class_names, problem.rejected is not None)})
+    else:
+        scale = outcome.fit.scale
+        extra = {"ot_divisor": scale.ot, "scale": asdict(scale), "lambda": outcome.fit.lambdas}
+        save(outcome.fit.model(), output.folder, extra)
     output.write_json("metrics.json", metrics)
     output.write_json("manifest.json", made)
     content = ReportContent(
@@ -184,7 +203,7 @@ def _write(
         margins=outcome.margins,
         samples=outcome.samples,
         history=outcome.fit.history,
-        held_out=outcome.held_out,
+        held_out=(outcome.held_out.scores, outcome.held_out.utilities),
     )
     output.write_text("report.html", render(content))
     output.write_selection(outcome.selection, problem.pool.ids)

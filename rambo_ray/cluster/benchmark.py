@@ -30,9 +30,9 @@ from rambo_ray.cluster.fit import fit_here
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.config.schema import Config
+from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, Retrained, retrain
 from rambo_ray.progress import Progress, Stages
-from rambo_ray.utility_model.fitting import FitInput, FitResult
 from rambo_ray.utility_model.ranking import RankingQuality
 from rambo_ray.utility_samples.measuring import relative_cost
 from rambo_ray.utility_samples.store import SampleStore
@@ -165,7 +165,7 @@ def _select(
     began = time.monotonic()
     largest, config = max(runs, key=lambda pending: pending[0])
 
-    def fit(task: FitInput) -> FitResult:
+    def fit(task: AnyInput) -> AnyFit:
         return fit_here(task, Path(work) / "fits", lambda metrics: None, device)
 
     positions, ranking, fit_seconds = methods.pick(prepared, method, config, fit, device)

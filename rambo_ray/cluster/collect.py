@@ -1,6 +1,7 @@
-"""Utility samples by Ray actors: each holds S_0 and S_val, zero-copy, and measures subset after subset.
+"""Utility samples by Ray actors: each holds S_0 and S_val, zero-copy, and measures set after set.
 
-On GPUs a piece of work is a group of subsets whose models train in one stack; on CPUs it is one.
+On GPUs a piece of work is a group of sets whose models train in one stack; on CPUs it is one, or a
+group of linear heads.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from rambo_ray.cluster.workers import Usage, work_through
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.progress import Progress
-from rambo_ray.utility_samples.measuring import MeasurementSettings, Retrainer, groups, relative_cost
+from rambo_ray.utility_samples.measuring import MeasurementSettings, Retrainer, Subset, groups, relative_cost
+from rambo_ray.utility_samples.mock_rounds import MockPool
 from rambo_ray.utility_samples.sampling import Measurement, Utility, UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
 
@@ -48,12 +50,13 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Job:
-    """Samples of one S_0 that are to be measured, how, and what of it is u(subset)."""
+    """Samples of one S_0 that are to be measured, how, what of it is u(set), and who plays and judges in mock rounds."""
 
     data: Labeled
     measuring: MeasurementSettings
     samples: Sequence[UtilitySample]
     utility: Utility
+    pool: MockPool | None = None
 
 
 class _RetrainActor:
@@ -61,7 +64,7 @@ class _RetrainActor:
 
     def __init__(
         self,
-        jobs: Sequence[tuple[ray.ObjectRef, ray.ObjectRef, MeasurementSettings]],
+        jobs: Sequence[tuple[ray.ObjectRef, ray.ObjectRef, MeasurementSettings, MockPool | None]],
         device: str,
         threads: int,
         at_once: int | None,
@@ -76,23 +79,25 @@ class _RetrainActor:
     def ready(self) -> bool:
         return True
 
-    def work(self, piece: tuple[int, tuple[tuple[int, ...], ...], bool]) -> tuple[list[Measurement], float]:
+    def work(self, piece: tuple[int, tuple[Subset, ...], bool]) -> tuple[list[Measurement], float]:
         began = time.monotonic()
         job, subsets, retrain = piece
         if job != self.job:
-            labeled, validation, measuring = self.jobs[job]
-            self.retrainer = Retrainer(ray.get(labeled), ray.get(validation), measuring, self.device)
+            labeled, validation, measuring, pool = self.jobs[job]
+            self.retrainer = Retrainer(ray.get(labeled), ray.get(validation), measuring, self.device, pool)
             self.at_once = self.fixed or self._room_for(measuring.training)
             self.job = job
         if retrain:
             found = self.retrainer.measure_group(subsets, self.at_once)
         else:
-            found = [self.retrainer.measure(indices, retrain=False) for indices in subsets]
+            found = [self.retrainer.measure(*subset, retrain=False) for subset in subsets]
         return found, time.monotonic() - began
 
     def _room_for(self, settings: TrainingSettings) -> int:
         import torch
 
+        if settings.classifier not in stacks.STACKED:
+            return GROUP
         whole = torch.cuda.get_device_properties(0).total_memory
         return stacks.models_that_fit(settings, ROOM * min(self.gpus, 1.0) * whole)
 
@@ -107,8 +112,8 @@ class _Piece:
         return self.samples[0].kind == "retrained"
 
     @property
-    def subsets(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(sample.indices for sample in self.samples)
+    def subsets(self) -> tuple[Subset, ...]:
+        return tuple((sample.indices, sample.fold) for sample in self.samples)
 
     @property
     def weight(self) -> float:
@@ -122,12 +127,12 @@ def measure(
     store: SampleStore,
     progress: Callable[[int, float], Progress],
 ) -> tuple[list[Measured], Usage]:
-    """For each plan, u(subset) and OTDD of its offline pairs, acc_i of S_0 ... S_tau_1, OTDD of what is interpolated.
+    """For each plan, u(set) and OTDD of its pairs, acc_i of S_0 ... S_tau_1, OTDD of what is interpolated.
 
     Fig. 2, lines 3, 6, 10 and 11. What `store` holds is not trained again; what it lacks is added to it.
     """
     jobs = [
-        Job(data, todo.measuring, [s for part in todo.parts for s in part], todo.config.utility_samples.utility)
+        Job(data, todo.measuring, todo.all_samples, todo.config.utility_samples.utility, todo.mock_pool)
         for todo, data in plans
     ]
     found, usage = collect(session, jobs, store, progress)
@@ -155,7 +160,7 @@ def collect(
         retrained = [s for s in job.samples if s.kind == "retrained"]
         store.append(store.measured([s for s in retrained if s.sample_id in store.measurements]))
         missing = {s.sample_id for s in store.missing(retrained)} - wanted
-        stacked = groups(retrained, job.measuring.training, session.models_at_once or GROUP)
+        stacked = groups(retrained, job.measuring.training, session.models_at_once or GROUP, job.pool)
         pieces += [_Piece(number, group) for group in stacked if any(s.sample_id in missing for s in group)]
         interpolated = {s.sample_id: s for s in job.samples if s.kind == "interpolated"}
         pieces += [_Piece(number, (s,)) for key, s in interpolated.items() if key not in wanted | missing]
@@ -191,7 +196,7 @@ def _measure(
     shown: Progress,
 ) -> None:
     actor = ray.remote(_RetrainActor).options(**session.options)
-    parts = [(job.data.labeled, job.data.validation, job.measuring) for job in jobs]
+    parts = [(job.data.labeled, job.data.validation, job.measuring, job.pool) for job in jobs]
     unwritten: list[UtilitySample] = []
     written = time.monotonic()
     try:
@@ -200,7 +205,7 @@ def _measure(
             lambda: actor.remote(parts, session.device, session.cpus, session.models_at_once, session.gpus),
             session.num_workers,
             max_tries=session.config.max_tries,
-            name=lambda piece: _named(piece[1]),
+            name=lambda piece: _named([indices for indices, _ in piece[1]]),
             usage=usage,
             on_retry=shown.fail,
         ):

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import ray
 
-from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.classifier import prediction
-from rambo_ray.cluster import collect
+from rambo_ray.cluster import collect, embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
@@ -28,8 +27,16 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
 
     Raises RunError for what the cluster failed at.
     """
-    runs = [ClusterRun(session, r.plan.on(session.device), r.problem, r.answers) for r in requests]
-    if any(request.plan.offline for request in requests):
+    runs = []
+    for r in requests:
+        seen = embed.inputs(session, r.plan.config, r.problem, r.answers, stages.progress)
+        runs.append(ClusterRun(session, r.plan.on(session.device), r.problem, r.answers, seen))
+    if any(run.plan.mock_pool is not None for run in runs):
+        stages.begin("evidence")
+        for run in runs:
+            if run.plan.mock_pool is not None:
+                run.draw_rounds(stages.progress)
+    if any(request.plan.retrained for request in requests):
         stages.begin("utility samples")
     measured, _ = collect.measure(session, [(run.plan, run.data) for run in runs], store, stages.progress)
     stages.begin("base classifiers")
@@ -59,46 +66,34 @@ def share(made: Iterable[PreparedProblem]) -> list[ray.ObjectRef]:
 def _prepared(
     run: ClusterRun, outputs: bool, base: TrainedClassifier, measured: Measured, done: Callable[[int], None]
 ) -> PreparedProblem:
-    plan, problem, answers = run.plan, run.problem, run.revealed
-    images = run.inputs() if plan.offline else np.zeros((0, 1), dtype=np.float32)
+    plan, answers = run.plan, run.revealed
+    images = run.inputs() if plan.retrained else np.zeros((0, 1), dtype=np.float32)
     margins, strategy_inputs = np.zeros(0, dtype=np.float32), None
     if outputs:
-        strategy_inputs = _strategy_inputs(run, done)
+        strategy_inputs = run.strategy_inputs(done=done)
         margins = prediction.margins(strategy_inputs.logits)
     elif answers is not None:
         margins = run.pool_margins(done)
+    evidence = None
+    if plan.kind == "evidence" and plan.retrained and answers is not None:
+        evidence = run.evidence_of(np.arange(len(run.seen.pool)))
     return PreparedProblem(
         labeled=run.labeled,
         sets=run.sets,
         pool=run.seen.pool[:0] if answers is None else run.seen.pool,
+        rejected=run.seen.rejected,
         answers=None if answers is None else answers.pool_labels,
         training=plan.training,
         kind=plan.kind,
         imagenet_weights=plan.imagenet_weights,
-        task=fit_input(plan.config, measured, images),
-        held_out=tuple(s.indices for s in measured.held_out),
-        held_out_utilities=tuple(s.utility for s in measured.held_out),
+        task=fit_input(plan.config, measured, images, plan.mock_pool) if plan.retrained else None,
+        images=images,
+        held_out=measured.held_out,
+        mock_pool=plan.mock_pool,
+        evidence=evidence,
         classifier=base.arrays,
         before={name: score.accuracy for name, score in base.scores.items()},
         margins=margins,
         strategy_inputs=strategy_inputs,
         sample_seconds=sum(s.measurement.seconds for s in measured.retrained if s.measurement is not None),
-    )
-
-
-def _strategy_inputs(run: ClusterRun, done: Callable[[int], None]) -> StrategyInputs:
-    """What f says of the pool, S_0 and S_val; `done` is told of finished images of the pool."""
-    problem = run.problem
-    labeled_logits, labeled_embeddings = run.outputs(run.seen.labeled)
-    validation_logits, validation_embeddings = run.outputs(run.seen.validation)
-    logits, embeddings = run.outputs(run.seen.pool, done)
-    return StrategyInputs(
-        logits=logits,
-        embeddings=embeddings,
-        labeled_logits=labeled_logits,
-        labeled_embeddings=labeled_embeddings,
-        labels=problem.labeled.labels,
-        validation_logits=validation_logits,
-        validation_embeddings=validation_embeddings,
-        validation_labels=problem.validation.labels,
     )

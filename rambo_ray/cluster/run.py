@@ -13,19 +13,24 @@ import numpy as np
 import ray
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import greedy
+from rambo_ray.acquisition import controls, greedy, proposals
+from rambo_ray.acquisition.baselines.inputs import StrategyInputs
+from rambo_ray.acquisition.candidates import Sloped
 from rambo_ray.acquisition.greedy import Selection
-from rambo_ray.cluster import fit, tasks
+from rambo_ray.cluster import evidence, fit, tasks
 from rambo_ray.cluster.collect import Labeled, measure
+from rambo_ray.cluster.evidence import Opinions
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
 from rambo_ray.data.problem import Inputs, LabeledArrays, Problem, Revealed
+from rambo_ray.pipeline import judging
+from rambo_ray.pipeline.judging import AnyFit, AnyInput, AnyModel, PoolEvidence
 from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.progress import Progress
-from rambo_ray.utility_model import features
-from rambo_ray.utility_model.fitting import FitInput, FitResult
+from rambo_ray.utility_model import features, quadratic
 from rambo_ray.utility_model.network import UtilityModel
+from rambo_ray.utility_model.quadratic import QuadraticInput, QuadraticModel
 from rambo_ray.utility_samples.store import SampleStore
 
 # Makes a display for a number of pieces of work and their total weight.
@@ -41,6 +46,7 @@ class ClusterRun:
         """inputs: what f sees of the images; default: their pixels."""
         self.session, self.plan, self.problem, self.revealed = session, plan, problem, revealed
         self.seen = Inputs.pixels(problem, revealed) if inputs is None else inputs
+        self.opinions: Opinions | None = None
 
     @property
     def labeled(self) -> LabeledArrays:
@@ -96,14 +102,44 @@ class ClusterRun:
         """f trained on all of S_0: line 16's, whose margins are the filter's."""
         return tasks.fetch(self.base_training, "the base classifier")
 
-    def inputs(self) -> np.ndarray:
-        """What the images of S_0 are to u_hat, [k, ...] float32."""
-        return self._encodings(self._labeled_pixels, np.arange(len(self.problem.labeled)), None)
+    def draw_rounds(self, shown: Shown) -> None:
+        """Gather the evidence of S_val's images, and draw the plan's mock rounds with contrast along it."""
+        training = evidence.start(self.session, self.plan, self.seen, self.labeled)
+        trained = shown(1 + len(training.started), None)
+        _ = self.base_classifier
+        trained.advance()
+        self.opinions = evidence.finish(self.session, self.plan, self.seen, self._base, training, trained.advance)
+        trained.close()
+        self.plan = self.plan.with_evidence(self.opinions.items)
 
-    def fit(self, task: FitInput, storage: Path, shown: Shown) -> FitResult:
-        """The offline fit, then tau_1 iterations of interpolation and bilevel fit (lines 3 and 8 to 14)."""
+    def inputs(self) -> np.ndarray:
+        """What images are to u_hat, float32: those of S_0, with mock rounds also of S_val and what was rejected.
+
+        Evidence [V + R, F] there is of the latter two alone.
+        """
+        if self.plan.kind == "evidence":
+            assert self.opinions is not None
+            return self.opinions.items.astype(np.float32)
+        known = self.seen.labeled
+        if self.plan.mock_pool is not None:
+            known = np.concatenate([known, self.seen.validation, self.seen.rejected])
+        return self._encodings(ray.put(known), np.arange(len(known)), None)
+
+    def evidence_of(self, positions: np.ndarray, done: Callable[[int], None] = lambda count: None) -> PoolEvidence:
+        """Evidence of the pool's images at `positions`; `done` is told of images that one classifier is through with."""
+        assert self.opinions is not None
+        images = self.seen.pool[positions]
+        return evidence.of_images(self.session, self.plan, self.opinions, self._base, images, done)
+
+    def fit(self, task: AnyInput, storage: Path, shown: Shown) -> AnyFit:
+        """The offline fit, then tau_1 iterations of interpolation and bilevel fit (lines 3 and 8 to 14).
+
+        A regression takes less time than a worker's start, so it is solved here.
+        """
+        if isinstance(task, QuadraticInput):
+            return quadratic.fit(task)
         per_iteration = task.config.outer_epochs
-        epochs = shown(per_iteration * len(task.nested_sets), None)
+        epochs = shown(per_iteration * (1 + len(task.interpolation)), None)
         fitted = fit.fit_on_cluster(
             self.session,
             task,
@@ -126,13 +162,54 @@ class ClusterRun:
             self.session, self._pool, len(self.problem.pool), self._base, self.plan.training, done
         )
 
-    def acquire(self, margins: np.ndarray, model: UtilityModel) -> Selection:
+    def acquire(self, margins: np.ndarray, model: AnyModel) -> Selection:
         """Of the smallest margins, a batch at a time, what u_hat ranks highest (lines 15 to 26)."""
         ask = self.plan.config.acquisition
-        encoded = self._encodings(self._pool, greedy.candidates(margins, ask), model)
-        labeled = self._encodings(self._labeled_pixels, np.arange(len(self.problem.labeled)), model)
-        judge = greedy.JoinedSets(labeled, encoded, tasks.scorer(self.session, model, encoded))
-        return greedy.acquire(margins, judge, ask, self.plan.config.seed)
+        positions = greedy.candidates(margins, ask)
+        found = self.evidence_of(positions) if self.plan.kind == "evidence" else None
+        judge = self._judge(model, positions, found)
+
+        def orders() -> dict[str, np.ndarray]:
+            posterior = None if found is None else found.posterior(self.plan.training.num_classes)
+            return proposals.orders(self.strategy_inputs(positions), ask.budget, self.plan.config.seed, posterior)
+
+        generate = judging.generator(ask, judge, orders)
+        return greedy.acquire(margins, judge, ask, self.plan.config.seed, generate)
+
+    def _judge(self, model: AnyModel, positions: np.ndarray, found: PoolEvidence | None) -> Sloped:
+        if isinstance(model, QuadraticModel):
+            assert found is not None
+            return greedy.MeanEvidence(model, found.numbers, self.plan.config.acquisition)
+        if found is not None:
+            encoded = self._encoder(model).encode_inputs(found.numbers.astype(np.float32))
+            labeled = encoded[:0]
+        else:
+            encoded = self._encodings(self._pool, positions, model)
+            labeled = self._encodings(self._labeled_pixels, np.arange(len(self.problem.labeled)), model)
+        return greedy.JoinedSets(labeled, encoded, tasks.scorer(self.session, model, encoded), model)
+
+    def follow_filter(self, margins: np.ndarray) -> Selection:
+        """What the margin filter picks without u_hat: a random batch of the smallest margins in each step."""
+        return controls.follow_filter(margins, self.plan.config.acquisition, self.plan.config.seed)
+
+    def strategy_inputs(
+        self, positions: np.ndarray | None = None, done: Callable[[int], None] = lambda count: None
+    ) -> StrategyInputs:
+        """What f says of the pool, or its images at `positions`, of S_0 and S_val; `done` is told of the pool's."""
+        labeled_logits, labeled_embeddings = self.outputs(self.seen.labeled)
+        validation_logits, validation_embeddings = self.outputs(self.seen.validation)
+        pool = self.seen.pool if positions is None else self.seen.pool[positions]
+        logits, embeddings = self.outputs(pool, done)
+        return StrategyInputs(
+            logits=logits,
+            embeddings=embeddings,
+            labeled_logits=labeled_logits,
+            labeled_embeddings=labeled_embeddings,
+            labels=self.problem.labeled.labels,
+            validation_logits=validation_logits,
+            validation_embeddings=validation_embeddings,
+            validation_labels=self.problem.validation.labels,
+        )
 
     def final_classifier(self, selection: Selection) -> TrainedClassifier:
         """Benchmark mode: the annotators answer, f is trained on S_1. Raises ValueError where labels are unknown."""
@@ -153,7 +230,10 @@ class ClusterRun:
         return tasks.train_classifier(self.session, labeled, self.plan.training, seed, self._sets)
 
     def _encodings(self, pixels: ray.ObjectRef, positions: np.ndarray, model: UtilityModel | None) -> np.ndarray:
+        return tasks.encodings(self.session, pixels, positions, ray.put(self._encoder(model)), self._base)
+
+    def _encoder(self, model: UtilityModel | None) -> features.Encoder:
         plan = self.plan
-        weights = plan.imagenet_weights
-        encoder = features.Encoder(plan.kind, plan.training, plan.config.utility_model, weights, model)
-        return tasks.encodings(self.session, pixels, positions, ray.put(encoder), self._base)
+        return features.Encoder(
+            plan.kind, plan.training, plan.config.utility_model, plan.imagenet_weights, model
+        )

@@ -32,6 +32,7 @@ from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import UserError
 from rambo_ray.files import replacing
+from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, prepared_key
 from rambo_ray.progress import Progress, Stages
 from rambo_ray.sweep import search_space
@@ -39,7 +40,7 @@ from rambo_ray.sweep.results import TrialRow
 from rambo_ray.sweep.search_space import Dimension, Space
 from rambo_ray.sweep.simulation import FoldScale, fold_config
 from rambo_ray.sweep.trial import Epoch, Fit, Score, evaluate, objective
-from rambo_ray.utility_model.fitting import FitInput, FitResult
+from rambo_ray.utility_model.quadratic import QuadraticInput
 
 Values = Mapping[str, Any]
 
@@ -207,14 +208,16 @@ def _fit(session: Session, study: Study) -> Fit:
     workers = study.space.num_workers
     if workers == 0:
 
-        def here(task: FitInput, epoch: Epoch) -> FitResult:
+        def here(task: AnyInput, epoch: Epoch) -> AnyFit:
             return fit_here(task, storage, epoch, session.device)
 
         return here
     config = session.config.model_copy(update={"fit_workers": workers})
     wide = replace(session, config=config)
 
-    def trained(task: FitInput, epoch: Epoch) -> FitResult:
+    def trained(task: AnyInput, epoch: Epoch) -> AnyFit:
+        if isinstance(task, QuadraticInput):
+            return fit_here(task, storage, epoch, session.device)
         return fit_on_cluster(wide, task, storage, epoch)
 
     return trained

@@ -15,12 +15,17 @@ import yaml
 from pydantic import ValidationError
 
 from rambo_ray.config.explain import explain, keys_of
-from rambo_ray.config.schema import Config
+from rambo_ray.config.schema import HEADS, METHODS, SCENARIO_KEYS, Config
 from rambo_ray.errors import UserError, nearest
 
 # Utility samples or base classifiers depend on these: a new value means retraining.
 _RETRAINING = ("data.", "classifier.", "utility_samples.", "pretraining.", "utility_model.features",
                "utility_model.imagenet_")  # fmt: skip
+
+# No classifier but a head on embeddings looks at these; without them, what was computed before there were any stays.
+_OF_ROUNDS = ("utility_samples.min_round", "utility_samples.max_round", "utility_samples.evidence_folds")
+_OF_TILTED = ("acquisition.temperatures", "acquisition.draws")
+_OF_HEADS = ("classifier.l2", "classifier.embedding", "classifier.components")
 
 
 class _Loader(yaml.SafeLoader):
@@ -146,21 +151,49 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def relevant(config: Config) -> dict[str, Any]:
     """The keys that can change a result beyond rounding, by their dotted names; with `any_x86`, rounding counts."""
-    without = ("cluster.", "output.", "data.root", "data.download", "classifier.kernels")
-    kept = {key: value for key, value in flatten(config).items() if not key.startswith(without)}
+    without = ["cluster.", "output.", "data.root", "data.download", "classifier.kernels", "classifier.embedding_cache"]
+    without += [] if config.classifier.name in HEADS else _OF_HEADS
+    scenario = config.data.scenario
+    without += [f"data.{key}" for other, keys in SCENARIO_KEYS.items() if other != scenario for key in keys]
+    if scenario == "clean":  # so that its runs keep the ids they had before there were others
+        without.append("data.scenario")
+    without += _unread(config)
+    kept = {key: value for key, value in flatten(config).items() if not key.startswith(tuple(without))}
     if config.cluster.reproducible != "machine":
         kept["cluster.reproducible"] = config.cluster.reproducible
     return kept
 
 
+def _unread(config: Config) -> list[str]:
+    """Keys that nobody reads, and the newer keys where they say what was done before there were any."""
+    samples, model, ask = config.utility_samples, config.utility_model, config.acquisition
+    keys = ["method"]  # it only says what other keys are
+    if samples.source == "subsets":
+        keys += ["utility_samples.source", *_OF_ROUNDS]
+    if model.architecture == "network":
+        keys.append("utility_model.architecture")
+    if model.architecture == "network":
+        keys.append("acquisition.caution")
+    if model.fit_on == "pairs" or model.architecture == "quadratic":
+        keys.append("utility_model.fit_on")
+    if ask.candidates == "partition":
+        keys.append("acquisition.candidates")
+    if ask.candidates in ("partition", "strategies"):
+        keys += _OF_TILTED
+    return keys
+
+
 def needs_retraining(key: str) -> bool:
     """Whether utility samples or base classifiers depend on a key of the configuration."""
-    return key.startswith(_RETRAINING)
+    return key.startswith(_RETRAINING) and key != "classifier.embedding_cache"
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """`config` with the keys of `values`, by their dotted names, set; raises UserError as `parse`."""
     content = config.model_dump()
+    if "method" in values:  # what the earlier method decided is decided anew
+        for section, decided in METHODS["paper"].items():
+            content[section] = {key: value for key, value in content[section].items() if key not in decided}
     for key, value in values.items():
         section, dot, name = key.partition(".")
         if not dot:

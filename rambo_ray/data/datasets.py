@@ -1,8 +1,8 @@
 """From a `DataConfig` to a `Problem`: built-in datasets, one labelled Parquet dataset, or your files.
 
 - benchmark names (digits, mnist, fashion_mnist, cifar10, svhn) and `parquet`: one labelled training
-  set is divided at random into S_0 | S_val | U_0, and the pool's labels and the test split are
-  returned apart, as `Revealed`;
+  set is divided at random into S_0 | S_val | U_0 (`scenarios` says how where data.scenario asks for
+  another pool), and the pool's labels and the test split are returned apart, as `Revealed`;
 - `own`: S_0, S_val and U_0 are three files or folders, and nothing is revealed.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rambo_ray.config.schema import DataConfig
-from rambo_ray.data import folders, parquet, torchvision
+from rambo_ray.data import folders, parquet, scenarios, torchvision
 from rambo_ray.data.images import Format, Images, Integers, LabeledImages, reshape
 from rambo_ray.data.labels import Labels, check_two_classes, translated
 from rambo_ray.data.problem import Normalisation, Problem, Revealed, check_overlap, divide, statistics
@@ -84,13 +84,16 @@ class Reader:
         normalisation = benchmark.normalisation if benchmark else None
         if normalisation and len(normalisation[0]) != dataset.train.shape[2]:
             normalisation = None  # grey turned to colour or back: the usual numbers do not apply
+        split_seed = seed if data.split_seed is None else data.split_seed
+        if data.scenario != "clean":
+            return scenarios.divide(dataset.train, dataset.test, dataset.class_names, data, split_seed, normalisation)
         problem, pool_labels = divide(
             dataset.train,
             dataset.class_names,
             num_labeled=data.num_labeled,
             num_validation=data.num_validation,
             pool_limit=data.pool_limit,
-            seed=seed if data.split_seed is None else data.split_seed,
+            seed=split_seed,
             normalisation=normalisation,
         )
         return problem, Revealed(pool_labels, dataset.test)

@@ -52,9 +52,7 @@ class LabeledArrays:
         Others of label NONE are left out: they cost an annotation and teach f nothing.
         """
         kept = labels != NONE
-        return LabeledArrays(
-            np.concatenate([self.inputs, inputs[kept]]), np.concatenate([self.labels, labels[kept]])
-        )
+        return LabeledArrays(np.concatenate([self.inputs, inputs[kept]]), np.concatenate([self.labels, labels[kept]]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,25 +193,41 @@ def divide(
     class and never learns it. `normalisation` None: S_0's own. Raises UserError where k is below
     the number of classes, where S_0 came out with a single class, and as `split` does.
     """
-    if num_labeled < len(class_names):
-        raise UserError(
-            f"data.num_labeled={num_labeled}: must be at least {len(class_names)}, the number of classes; "
-            f"set data.num_labeled={len(class_names)} or more"
-        )
+    check_k(num_labeled, len(class_names))
     parts = split(
         len(dataset), num_labeled=num_labeled, num_validation=num_validation, pool_limit=pool_limit, seed=seed
     )
-    labeled = dataset.take(parts.labeled)
+    pool = dataset.take(parts.pool)
+    labeled, validation = dataset.take(parts.labeled), dataset.take(parts.validation)
+    return assembled(labeled, validation, pool.unlabeled(), class_names, normalisation), pool.labels
+
+
+def check_k(num_labeled: int, num_classes: int) -> None:
+    """Raise UserError where S_0 could not hold an image of each class."""
+    if num_labeled < num_classes:
+        raise UserError(
+            f"data.num_labeled={num_labeled}: must be at least {num_classes}, the number of classes; "
+            f"set data.num_labeled={num_classes} or more"
+        )
+
+
+def assembled(
+    labeled: LabeledImages,
+    validation: LabeledImages,
+    pool: Images,
+    class_names: tuple[str, ...],
+    normalisation: Normalisation | None,
+    rejected: Images | None = None,
+) -> Problem:
+    """The parts of a divided dataset as a problem. Raises UserError where S_0 came out with a single class."""
     if len(np.unique(labeled.labels)) < 2:
         only = class_names[labeled.labels[0]]
         raise UserError(
-            f"data.num_labeled={num_labeled}: S_0 came out all '{only}', must hold at least 2 classes; "
+            f"data.num_labeled={len(labeled)}: S_0 came out all '{only}', must hold at least 2 classes; "
             "raise data.num_labeled or change data.split_seed"
         )
-    pool = dataset.take(parts.pool)
     mean, std = normalisation or statistics(labeled.pixels)
-    validation = dataset.take(parts.validation)
-    return Problem(labeled, validation, pool.unlabeled(), class_names, mean, std), pool.labels
+    return Problem(labeled, validation, pool, class_names, mean, std, rejected)
 
 
 def statistics(pixels: Pixels) -> Normalisation:

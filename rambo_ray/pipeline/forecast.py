@@ -19,7 +19,7 @@ import numpy as np
 
 from rambo_ray import seeds
 from rambo_ray.acquisition import greedy
-from rambo_ray.classifier import prediction, stacks, training
+from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Arrays
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import LabeledArrays
@@ -29,7 +29,8 @@ from rambo_ray.utility_model import features
 from rambo_ray.utility_model.fitting import FitInput, fit
 from rambo_ray.utility_model.network import UtilityModel
 from rambo_ray.utility_model.objective import Pairs
-from rambo_ray.utility_samples.measuring import MeasurementSettings, Retrainer, relative_cost
+from rambo_ray.utility_samples.measuring import MeasurementSettings, Retrainer, relative_cost, stack_size
+from rambo_ray.utility_samples.mock_rounds import MockPool
 from rambo_ray.utility_samples.sampling import UtilitySample
 
 PROBE_IMAGES = 100  # the probed subsets have at most this many images
@@ -81,48 +82,64 @@ def probe(
     validation: LabeledArrays,
     device: str = "cpu",
     at_once: int = 1,
+    pool: MockPool | None = None,
 ) -> Probe:
-    """Measure a few of a run's offline `samples`, f alone and in a stack of `at_once`, and what else is needed."""
+    """Measure a few of a run's `samples`, f alone and in a stack of `at_once`, and what else is needed.
+
+    samples: the offline pairs, or the mock rounds of `pool`.
+    """
     settings = measuring.training
     sizes = sorted(samples, key=lambda s: s.size)
     chosen = [s.indices for s in sizes if s.size <= PROBE_IMAGES][-PROBE_TRAININGS:] or [sizes[0].indices]
     subset = chosen[-1]
-    retrainer = Retrainer(labeled, validation, measuring, device)
-    retrainer.otdd(subset)  # prepares S_val's part of the transport problem
-    began = time.perf_counter()
-    retrainer.otdd(subset)
-    otdd_s = time.perf_counter() - began
+    retrainer = Retrainer(labeled, validation, measuring, device, pool)
+    fold = samples[0].fold
+    otdd_s = 0.0
+    if fold < 0 or measuring.round_otdd:
+        retrainer.otdd(subset, fold)  # prepares the judges' part of the transport problem
+        began = time.perf_counter()
+        retrainer.otdd(subset, fold)
+        otdd_s = time.perf_counter() - began
+
+    known = retrainer.labeled.labels
+
+    def learned(indices: Sequence[int]) -> np.ndarray:
+        return np.array([i for i in indices if i < len(known)])
 
     seed, short = seeds.integer(config.seed, "retraining"), replace(settings, max_epochs=1)
     # The first training is slower than the others will be.
-    training.train(retrainer.images, labeled.labels, short, seed, device, np.array(subset))
+    training.train(retrainer.images, known, short, seed, device, learned(subset))
     epochs, training_s = 0.0, 0.0
     for indices in chosen:
         began = time.perf_counter()
-        trained = training.train(retrainer.images, labeled.labels, settings, seed, device, np.array(indices))
+        trained = training.train(retrainer.images, known, settings, seed, device, learned(indices))
         prediction.evaluate(trained.model, retrainer.validation_images, validation.labels, settings)
         share = relative_cost(len(subset)) / relative_cost(len(indices)) / len(chosen)
         training_s += share * (time.perf_counter() - began)
         epochs += trained.epochs / len(chosen)
     stacked_s = training_s
-    if at_once > 1 and settings.classifier in stacks.STACKED:
+    together = stack_size(settings, at_once)
+    if together > 1:
         began = time.perf_counter()
-        retrainer.measure_group([subset] * at_once, at_once)
-        stacked_s = (time.perf_counter() - began) / (at_once * measuring.repeats)
+        retrainer.measure_group([(subset, fold)] * together, together)
+        stacked_s = (time.perf_counter() - began) / (together * measuring.repeats)
 
     pixels = np.resize(validation.inputs, (FORWARD_IMAGES, *validation.inputs.shape[1:]))
     began = time.perf_counter()
     prediction.predict(trained.model, pixels, settings, device)
     forward_s = (time.perf_counter() - began) / FORWARD_IMAGES
 
-    arrays = training.to_arrays(trained)
-    images = features.Encoder(kind, settings, config.utility_model, weights).encode(labeled.inputs, arrays, device)
-    task = _short_fit(config, samples, images)
-    fit(task, device=device)  # a first fit is several times slower than its epochs will be
-    began = time.perf_counter()
-    fitted = fit(task, device=device)
-    fit_epoch_s = (time.perf_counter() - began) / len(fitted.history)
-    model = fitted.model()
+    fit_epoch_s, encode_s = 0.0, forward_s * (1 + config.utility_samples.evidence_folds)
+    if kind != "evidence":
+        arrays = training.to_arrays(trained)
+        encoder = features.Encoder(kind, settings, config.utility_model, weights)
+        images = encoder.encode(retrainer.labeled.inputs, arrays, device)
+        task = _short_fit(config, samples, images)
+        fit(task, device=device)  # a first fit is several times slower than its epochs will be
+        began = time.perf_counter()
+        fitted = fit(task, device=device)
+        fit_epoch_s = (time.perf_counter() - began) / len(fitted.history)
+        encode_s = _encoding(kind, config, measuring, weights, fitted.model(), pixels, arrays, device)
     return Probe(
         size=len(subset),
         trainings=len(chosen),
@@ -131,7 +148,7 @@ def probe(
         stacked_s=stacked_s,
         otdd_s=otdd_s,
         forward_s=forward_s,
-        encode_s=_encoding(kind, config, measuring, weights, model, pixels, arrays, device),
+        encode_s=encode_s,
         fit_epoch_s=fit_epoch_s,
         worker_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     )
@@ -175,11 +192,14 @@ def stages(
     num_pool: int,
     num_workers: int,
     revealed: bool,
+    opinions: int = 0,
+    num_validation: int = 0,
 ) -> list[Stage]:
     """Expected cost of each stage of a run on `num_workers` workers.
 
-    retrained: all subsets that f will be trained on; interpolated: how many get an OTDD only;
-    iterations: tau_1; revealed: whether f is trained again on what was acquired.
+    retrained: all sets that f will be trained on; interpolated: how many get an OTDD only;
+    iterations: tau_1; revealed: whether f is trained again on what was acquired; opinions: second opinions
+    that are trained on S_0 and most of S_val's num_validation images.
     """
 
     def training_of(n: int) -> float:
@@ -198,18 +218,32 @@ def stages(
     candidates = greedy.candidate_count(num_pool, ask)
     margins_s, encode_s = num_pool * measured.forward_s, (candidates + k) * measured.encode_s
     base, final = training_of(k), training_of(k + ask.budget)
-    found = [
+    found = []
+    if opinions:
+        size = k + round(num_validation * (1 - 1 / opinions))
+        each_s = training_of(size)
+        found.append(
+            Stage("evidence", f"{opinions} trainings, {size:,} images", opinions * each_s,
+                  -(-opinions // num_workers) * each_s)
+        )  # fmt: skip
+    found += [
         # At the end some workers wait for the last piece: half a largest one, on average.
         Stage("utility samples", f"{len(retrained) * repeats:,} trainings", samples_s,
               samples_s / num_workers + (0.5 * max(each) if num_workers > 1 else 0.0)),
         Stage("base classifier", f"1 training, {k:,} images", base, base),
-        Stage("u_hat", f"{epochs} outer epochs", fit_s, fit_s / config.cluster.fit_workers + TRAINER_START_S),
+        *_fit_stage(config, epochs, fit_s),
         Stage("margins of the pool", f"{num_pool:,} images", margins_s, margins_s / num_workers),
         Stage("acquisition", f"{candidates + k:,} images", encode_s, encode_s / num_workers),
     ]  # fmt: skip
     if revealed:
         found.append(Stage("final classifier", f"1 training, {k + ask.budget:,} images", final, final))
     return found
+
+
+def _fit_stage(config: Config, epochs: int, fit_s: float) -> list[Stage]:
+    if config.utility_model.architecture == "quadratic":  # a regression, over in a moment
+        return []
+    return [Stage("u_hat", f"{epochs} outer epochs", fit_s, fit_s / config.cluster.fit_workers + TRAINER_START_S)]
 
 
 def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int, image_bytes: int) -> str:

@@ -7,20 +7,24 @@ precision: `Plan.on` settles both once the cluster is known.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rambo_ray.classifier.training import TrainingSettings
-from rambo_ray.config.schema import Config, check_sizes, nested_sizes
-from rambo_ray.data.problem import Problem
+from rambo_ray.config.schema import HEADS, Config, check_sizes, nested_sizes
+from rambo_ray.data.problem import NONE, Problem
+from rambo_ray.embeddings import weights
 from rambo_ray.errors import UserError
-from rambo_ray.utility_model import features
+from rambo_ray.utility_model import features, quadratic
 from rambo_ray.utility_model.fitting import FitInput
 from rambo_ray.utility_model.objective import Pairs, split_by_length
-from rambo_ray.utility_samples import sampling
+from rambo_ray.utility_model.quadratic import QuadraticInput
+from rambo_ray.utility_samples import mock_rounds, sampling
 from rambo_ray.utility_samples.measuring import MeasurementSettings
+from rambo_ray.utility_samples.mock_rounds import MockPool
 from rambo_ray.utility_samples.sampling import UtilitySample, sample_id
 
 Samples = tuple[UtilitySample, ...]
@@ -28,22 +32,31 @@ Samples = tuple[UtilitySample, ...]
 
 @dataclass(frozen=True)
 class Parts:
-    """A run's subsets, by what they are for."""
+    """A run's sets, by what they are for; offline, nested_sets and interpolation are subsets of S_0, rounds mock rounds.
+
+    held_out are of the one kind or of both.
+    """
 
     offline: Samples
     nested_sets: Samples
     held_out: Samples
     interpolation: Samples
+    rounds: Samples
 
     @property
-    def parts(self) -> tuple[Samples, Samples, Samples, Samples]:
+    def parts(self) -> tuple[Samples, Samples, Samples, Samples, Samples]:
         """All of them, in the order of the fields."""
-        return self.offline, self.nested_sets, self.held_out, self.interpolation
+        return self.offline, self.nested_sets, self.held_out, self.interpolation, self.rounds
+
+    @property
+    def all_samples(self) -> list[UtilitySample]:
+        """The same in one list."""
+        return [sample for part in self.parts for sample in part]
 
     @property
     def retrained(self) -> Samples:
-        """The subsets that f is trained on."""
-        return self.offline + self.nested_sets + self.held_out
+        """The sets that f is trained on."""
+        return self.offline + self.nested_sets + self.held_out + self.rounds
 
 
 @dataclass(frozen=True)
@@ -53,10 +66,11 @@ class Measured(Parts):
 
 @dataclass(frozen=True)
 class Plan(Parts):
-    """A run's subsets and how they are measured.
+    """A run's sets and how they are measured.
 
     fingerprint: of S_0, S_val and their normalisation; kind: what an image is to u_hat; imagenet_weights:
-    the file of frozen ImageNet features, where u_hat wants them.
+    the file of frozen ImageNet features, where u_hat wants them; mock_pool: who plays and who judges in mock
+    rounds, None where there are none. The rounds of a plan are drawn uniformly, until `with_evidence`.
     """
 
     config: Config
@@ -64,6 +78,7 @@ class Plan(Parts):
     measuring: MeasurementSettings
     kind: features.Features
     imagenet_weights: str | None
+    mock_pool: MockPool | None
 
     @property
     def training(self) -> TrainingSettings:
@@ -76,9 +91,18 @@ class Plan(Parts):
         if training == self.training:
             return self
         measuring = replace(self.measuring, training=training)
-        identity = measuring.identity(self.fingerprint)
-        parts = (tuple(replace(s, sample_id=sample_id(s.indices, identity)) for s in part) for part in self.parts)
-        offline, nested_sets, held_out, interpolation = parts
+        identity, of_rounds = measuring.identity(self.fingerprint), measuring.round_identity(self.fingerprint)
+
+        def identified(sample: UtilitySample) -> UtilitySample:
+            own = identity
+            if sample.fold >= 0:
+                assert self.mock_pool is not None
+                own = self.mock_pool.identity(of_rounds, sample.fold)
+            return replace(sample, sample_id=sample_id(sample.indices, own))
+
+        offline, nested_sets, held_out, interpolation, rounds = (
+            tuple(identified(s) for s in part) for part in self.parts
+        )
         return replace(
             self,
             measuring=measuring,
@@ -86,11 +110,22 @@ class Plan(Parts):
             nested_sets=nested_sets,
             held_out=held_out,
             interpolation=interpolation,
+            rounds=rounds,
         )
+
+    def with_evidence(self, evidence: np.ndarray) -> Plan:
+        """The same with mock rounds drawn with contrast along the evidence [V + R, F] of the images that play."""
+        if self.mock_pool is None:
+            return self
+        rounds, held_out = _rounds(self.config, self.mock_pool, self.measuring, self.fingerprint, evidence)
+        subsets = tuple(s for s in self.held_out if s.fold < 0)
+        return replace(self, rounds=rounds, held_out=subsets + held_out)
 
     def without_samples(self) -> Plan:
         """The same without utility samples, for methods that fit no u_hat."""
-        return replace(self, offline=(), nested_sets=(), held_out=(), interpolation=())
+        return replace(
+            self, offline=(), nested_sets=(), held_out=(), interpolation=(), rounds=(), mock_pool=None
+        )
 
 
 def make(config: Config, problem: Problem) -> Plan:
@@ -101,52 +136,117 @@ def make(config: Config, problem: Problem) -> Plan:
     except ValueError as error:
         raise UserError(str(error)) from error
     measuring = MeasurementSettings.from_config(config, training_settings(config, problem))
-    kind = features.choose(config.utility_model, problem.shape)
-    weights = features.imagenet_weights(config.utility_model) if kind == "imagenet" else None
+    kind = features.choose(config.utility_model, problem.shape, config.classifier.name)
+    frozen = features.imagenet_weights(config.utility_model) if kind == "imagenet" else None
     drawn = (config.seed, measuring.identity(problem.fingerprint))
     samples = config.utility_samples
-    offline = sampling.offline_pairs(samples.num_pairs, k, min_size, samples.sizes, *drawn)
-    if config.utility_model.bilevel:
-        try:
-            split_by_length(np.array([s.size for s in offline[::2]]))
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    nested_sets = sampling.nested_samples(nested_sizes(config.pretraining, k), *drawn)
-    interpolation = sampling.interpolation_pairs(
-        nested_sets, config.pretraining.num_interpolated, samples.num_pairs, min_size, *drawn
-    )
+    offline: list[UtilitySample] = []
+    nested_sets: list[UtilitySample] = []
+    interpolation: list[UtilitySample] = []
+    held_out: list[UtilitySample] = []
+    if samples.source != "mock_rounds":
+        offline = sampling.offline_pairs(samples.num_pairs, k, min_size, samples.sizes, *drawn)
+        nested_sets = sampling.nested_samples(nested_sizes(config.pretraining, k), *drawn)
+        interpolation = sampling.interpolation_pairs(
+            nested_sets, config.pretraining.num_interpolated, samples.num_pairs, min_size, *drawn
+        )
+        held_out = sampling.held_out_samples(samples.num_held_out, k, *drawn)
+    pool: MockPool | None = None
+    rounds: Samples = ()
+    held_out_rounds: Samples = ()
+    try:
+        if samples.source != "subsets":
+            rejected = 0 if problem.rejected is None else len(problem.rejected)
+            pool = MockPool.of(k, problem.validation.labels, rejected, config.seed)
+            rounds, held_out_rounds = _rounds(config, pool, measuring, problem.fingerprint, None)
+        if config.utility_model.architecture == "quadratic":
+            quadratic.check(len(rounds))
+        elif config.utility_model.bilevel:
+            split_by_length(np.array([s.size for s in [*offline[::2], *rounds[::2]]]))
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return Plan(
         config=config,
         fingerprint=problem.fingerprint,
         measuring=measuring,
         kind=kind,
-        imagenet_weights=weights,
+        imagenet_weights=frozen,
         offline=tuple(offline),
         nested_sets=tuple(nested_sets),
-        held_out=tuple(sampling.held_out_samples(samples.num_held_out, k, *drawn)),
+        held_out=(*held_out, *held_out_rounds),
         interpolation=tuple(interpolation),
+        rounds=rounds,
+        mock_pool=pool,
     )
 
 
+def _rounds(
+    config: Config, pool: MockPool, measuring: MeasurementSettings, fingerprint: str, evidence: np.ndarray | None
+) -> tuple[Samples, Samples]:
+    """The mock rounds to fit to and those held out. Raises ValueError for sizes that cannot be."""
+    samples = config.utility_samples
+    validation = int((pool.labels != NONE).sum())
+    if samples.evidence_folds > validation:
+        raise ValueError(
+            f"utility_samples.evidence_folds={samples.evidence_folds}: must not exceed the {validation} images of "
+            "S_val; lower it"
+        )
+    playing = min(len(pool.playing(fold)) for fold in (0, 1))
+    low, high = mock_rounds.round_sizes(samples, validation, playing)
+    drawn = (pool, evidence, config.seed, measuring.round_identity(fingerprint))
+    first_pair_id = samples.num_pairs if samples.source == "both" else 0
+    rounds = mock_rounds.pairs(samples.num_pairs, (low, high), *drawn, first_pair_id)
+    longer = mock_rounds.held_out_sizes(high, playing)
+    return tuple(rounds), tuple(mock_rounds.held_out(samples.num_held_out, longer, *drawn))
+
+
 def training_settings(config: Config, problem: Problem, device: str = "cpu") -> TrainingSettings:
-    """How f is trained for `problem` on a kind of device."""
+    """How f is trained for `problem` on a kind of device. Raises UserError for embeddings that cannot be had."""
     height, width, channels = problem.shape
+    image_shape, embedding = (channels, height, width), ""
+    if config.classifier.name in HEADS:
+        image_shape, embedding = (config.classifier.components, 1, 1), weights.identity(config, problem)
     return TrainingSettings.from_config(
         config.classifier,
         mean=problem.mean,
         std=problem.std,
-        image_shape=(channels, height, width),
+        image_shape=image_shape,
         num_classes=len(problem.class_names),
         device=device,
         reproducible=config.cluster.reproducible,
+        embedding=embedding,
     )
 
 
-def fit_input(config: Config, measured: Measured, images: np.ndarray) -> FitInput:
-    """What u_hat is fitted to (Fig. 2, lines 3 and 8 to 14); `images` [k, ...] are u_hat's inputs of S_0."""
+def fit_input(
+    config: Config, measured: Measured, images: np.ndarray, pool: MockPool | None = None
+) -> FitInput | QuadraticInput:
+    """What u_hat is fitted to (Fig. 2, lines 3 and 8 to 14).
+
+    images: u_hat's inputs of S_0 [k, ...]; with mock rounds those of S_0, S_val and what was rejected, or the
+    evidence [V + R, F] of the latter two, which stands for a round's purchase alone.
+    """
+    of_evidence = config.utility_model.features == "evidence"
+    if of_evidence:
+        assert pool is not None
+        rounds = [replace(s, indices=tuple(pool.bought(s).tolist())) for s in measured.rounds]
+    else:
+        rounds = list(measured.rounds)
+    if config.utility_model.architecture == "quadratic":
+        return QuadraticInput(
+            means=mean_evidence([s.indices for s in rounds], images),
+            sizes=np.array([s.size for s in rounds], dtype=np.float64),
+            folds=np.array([s.fold for s in rounds], dtype=np.float64),
+            utilities=np.array([s.utility for s in rounds], dtype=np.float64),
+            weights=np.ones(len(rounds)),
+            seed=config.seed,
+        )
+    offline = [_pairs(measured.offline), _pairs(rounds)]
+    if config.utility_model.fit_on == "all":
+        offline.append(_pairs(_comparable(rounds)))
     return FitInput(
         images=images,
-        offline=_pairs(measured.offline),
+        offline=Pairs.join(offline),
         nested_sets=tuple(s.indices for s in measured.nested_sets),
         nested_utilities=tuple(s.utility for s in measured.nested_sets),
         interpolation=tuple(
@@ -156,6 +256,22 @@ def fit_input(config: Config, measured: Measured, images: np.ndarray) -> FitInpu
         config=config.utility_model,
         seed=config.seed,
     )
+
+
+def _comparable(rounds: Sequence[UtilitySample]) -> list[UtilitySample]:
+    """All further pairs of rounds of one half whose sizes differ by at most a tenth, one after the other."""
+    found: list[UtilitySample] = []
+    for fold in (0, 1):
+        members = sorted((s for s in rounds if s.fold == fold), key=lambda s: s.size)
+        for first, second in itertools.combinations(members, 2):
+            if second.size <= 1.1 * first.size and first.pair_id != second.pair_id:
+                found += [first, second]
+    return found
+
+
+def mean_evidence(subsets: Sequence[Sequence[int]], evidence: np.ndarray) -> np.ndarray:
+    """Mean evidence, float64 [G, F], of sets of rows of evidence [N, F]."""
+    return np.stack([evidence[list(subset)].mean(axis=0, dtype=np.float64) for subset in subsets])
 
 
 def with_utilities(interpolation: Samples, utilities: Sequence[np.ndarray]) -> list[UtilitySample]:

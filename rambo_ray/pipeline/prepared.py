@@ -15,18 +15,22 @@ from functools import partial
 import numpy as np
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import greedy
+from rambo_ray.acquisition import greedy, proposals
 from rambo_ray.acquisition.baselines.inputs import StrategyInputs
+from rambo_ray.acquisition.candidates import Sloped
 from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Arrays, TrainingSettings
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
+from rambo_ray.pipeline import judging
+from rambo_ray.pipeline.judging import AnyInput, AnyModel, PoolEvidence
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.utility_model import features
-from rambo_ray.utility_model.fitting import FitInput
-from rambo_ray.utility_model.network import UtilityModel
-from rambo_ray.utility_model.ranking import RankingQuality, judge
+from rambo_ray.utility_model.quadratic import QuadraticInput, QuadraticModel
+from rambo_ray.utility_model.ranking import RankingQuality
+from rambo_ray.utility_samples.mock_rounds import MockPool
+from rambo_ray.utility_samples.sampling import UtilitySample
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,26 @@ class Request:
 class PreparedProblem:
     """S_0, S_val and a pool with everything measured of them that no setting of u_hat changes.
 
-    task: what u_hat is fitted to; classifier: the base classifier f, with its `before` accuracies on
-    `sets`; margins [N] of the pool by f; answers [N]: the pool's labels, None where they are
-    unknown or withheld. held_out: subsets of S_0 with their true utilities. strategy_inputs: what
-    strategies other than u_hat pick by, None where none will. sample_seconds: of one thread, for all
-    trainings of utility samples.
+    task: what u_hat is fitted to, None for methods that fit none; images: u_hat's inputs, as `plan.fit_input` has them; classifier: the base classifier f, with its `before` accuracies on
+    `sets`; margins [N] of the pool by f; rejected [R, ...]: what f sees of images known to belong to no
+    class; answers [N]: the pool's labels, None where they are unknown or withheld. held_out: sets with their true
+    utilities; mock_pool: who played in mock rounds; evidence: of the pool, where u_hat looks at it. strategy_inputs: what strategies other than u_hat pick by, None where
+    none will. sample_seconds: of one thread, for all trainings of utility samples.
     """
 
     labeled: LabeledArrays
     sets: Mapping[str, LabeledArrays]
     pool: np.ndarray
+    rejected: np.ndarray
     answers: np.ndarray | None
     training: TrainingSettings
     kind: features.Features
     imagenet_weights: str | None
-    task: FitInput
-    held_out: tuple[tuple[int, ...], ...]
-    held_out_utilities: tuple[float, ...]
+    task: AnyInput | None
+    images: np.ndarray
+    held_out: tuple[UtilitySample, ...]
+    mock_pool: MockPool | None
+    evidence: PoolEvidence | None
     classifier: Arrays
     before: Mapping[str, float]
     margins: np.ndarray
@@ -75,17 +82,21 @@ class PreparedProblem:
             raise ValueError("this prepared problem's pool has no labels to answer with")
         return self.answers
 
-    def ranking(self, model: UtilityModel) -> RankingQuality:
-        """How well u_hat ranks the held-out subsets."""
-        return judge(model, self.task.images, self.held_out, self.held_out_utilities)[2]
+    def ranking(self, model: AnyModel) -> RankingQuality:
+        """How well u_hat ranks the held-out sets."""
+        return judging.held_out(self.held_out, model, self.images, self.mock_pool, self.kind == "evidence").quality()
 
-    def fit_input(self, config: Config) -> FitInput:
+    def fit_input(self, config: Config) -> AnyInput:
         """What u_hat is fitted to under `config`."""
+        if self.task is None:
+            raise ValueError("this prepared problem was made for methods that fit no u_hat")
+        if isinstance(self.task, QuadraticInput):
+            return replace(self.task, seed=config.seed)
         return replace(self.task, config=config.utility_model, seed=config.seed)
 
 
 def acquire_and_retrain(
-    config: Config, prepared: PreparedProblem, model: UtilityModel, device: str
+    config: Config, prepared: PreparedProblem, model: AnyModel, device: str
 ) -> dict[str, float]:
     """Acquire B images with u_hat, have them answered, and train f: its accuracy on each of the problem's sets.
 
@@ -120,14 +131,45 @@ def retrain(prepared: PreparedProblem, picked: np.ndarray, seed: int, device: st
     return Retrained(accuracy, trained.epochs, trained.seconds)
 
 
-def acquire(config: Config, prepared: PreparedProblem, model: UtilityModel, device: str = "cpu") -> greedy.Selection:
+def acquire(config: Config, prepared: PreparedProblem, model: AnyModel, device: str = "cpu") -> greedy.Selection:
     """Lines 15 to 26 in this process: the same selection as the fanned-out one of `rambo.run`."""
     ask = config.acquisition
+    positions = greedy.candidates(prepared.margins, ask)
+    evidence = None if prepared.evidence is None else prepared.evidence.take(positions)
+    judge = _judge(config, prepared, model, positions, evidence, device)
+
+    def orders() -> dict[str, np.ndarray]:
+        if prepared.strategy_inputs is None:
+            raise ValueError("this prepared problem holds no outputs of f for strategies to propose batches by")
+        inputs = prepared.strategy_inputs.take(positions)
+        posterior = None if evidence is None else evidence.posterior(prepared.training.num_classes)
+        return proposals.orders(inputs, ask.budget, config.seed, posterior)
+
+    generate = judging.generator(ask, judge, orders)
+    return greedy.acquire(prepared.margins, judge, ask, config.seed, generate)
+
+
+def _judge(
+    config: Config,
+    prepared: PreparedProblem,
+    model: AnyModel,
+    positions: np.ndarray,
+    evidence: PoolEvidence | None,
+    device: str,
+) -> Sloped:
+    if isinstance(model, QuadraticModel):
+        assert evidence is not None
+        return greedy.MeanEvidence(model, evidence.numbers, config.acquisition)
     encoder = features.Encoder(prepared.kind, prepared.training, config.utility_model, prepared.imagenet_weights, model)
-    encoded = encoder.encode(prepared.pool[greedy.candidates(prepared.margins, ask)], prepared.classifier, device)
-    labeled = encoder.encode(prepared.labeled.inputs, prepared.classifier, device)
-    score = partial(greedy.score_batches, copy.deepcopy(model).cpu().double(), encoded)
-    return greedy.acquire(prepared.margins, greedy.JoinedSets(labeled, encoded, score), ask, config.seed)
+    if prepared.kind == "evidence":
+        assert evidence is not None
+        encoded = encoder.encode_inputs(evidence.numbers.astype(np.float32), device)
+        labeled = encoded[:0]
+    else:
+        encoded = encoder.encode(prepared.pool[positions], prepared.classifier, device)
+        labeled = encoder.encode(prepared.labeled.inputs, prepared.classifier, device)
+    held = copy.deepcopy(model).cpu().double()
+    return greedy.JoinedSets(labeled, encoded, partial(greedy.score_batches, held, encoded), held)
 
 
 def prepared_key(config: Config, fold: int = -1) -> str:

@@ -12,7 +12,7 @@ one number, so that the fold divides labels between k and B as the point does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,8 +50,8 @@ def fold(problem: Problem, index: int, count: int, visible: int, seed: int) -> t
     """Fold `index` of `count`: `visible` images of S_0 as S_0, the others as the pool and their labels apart.
 
     One permutation of S_0, turned by k / count from fold to fold, so that every label is hidden about
-    equally often. S_val and the normalisation stay what they are. Raises UserError where the visible
-    part has a single class.
+    equally often. S_val, what was rejected and the normalisation stay what they are. Raises UserError
+    where the visible part has a single class.
     """
     k = len(problem.labeled)
     order = seeds.generator(seed, "fold").permutation(k)
@@ -61,7 +61,7 @@ def fold(problem: Problem, index: int, count: int, visible: int, seed: int) -> t
         raise UserError(
             f"simulation.visible: the {visible} visible images of fold {index} are all of one class; raise it"
         )
-    made = Problem(seen, problem.validation, hidden.unlabeled(), problem.class_names, problem.mean, problem.std)
+    made = replace(problem, labeled=seen, pool=hidden.unlabeled())
     return made, Revealed(hidden.labels, None)
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rambo_ray.config.schema import Config
+from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, acquire_and_retrain
-from rambo_ray.utility_model.fitting import FitInput, FitResult
 
 Epoch = Callable[[Mapping[str, float]], None]
-Fit = Callable[[FitInput, Epoch], FitResult]
+Fit = Callable[[AnyInput, Epoch], AnyFit]
 
 
 @dataclass(frozen=True)

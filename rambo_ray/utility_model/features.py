@@ -5,102 +5,46 @@ Letters: N images of H x W x C, F features.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.networks import Classifier
 from rambo_ray.classifier.training import Arrays, TrainingSettings
-from rambo_ray.config.schema import UtilityModelConfig
+from rambo_ray.config.schema import HEADS, UtilityModelConfig
+from rambo_ray.embeddings.networks import FrozenResNet
+from rambo_ray.embeddings.weights import frozen_resnet, imagenet_weights
 from rambo_ray.errors import UserError
 from rambo_ray.utility_model.network import UtilityModel
 
-Features = Literal["pixels", "classifier", "imagenet"]
+Features = Literal["evidence", "pixels", "classifier", "imagenet"]
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_WEIGHTS_FILE = "resnet18-f37072fd.pth"
+__all__ = ["ENCODE_CHUNK", "Encoder", "Features", "choose", "extract", "imagenet_weights"]
 
 ENCODE_CHUNK = 512  # images; fixed, so that an encoding's bits do not depend on what it is computed with
 
 
-def choose(config: UtilityModelConfig, shape: tuple[int, int, int]) -> Features:
+def choose(config: UtilityModelConfig, shape: tuple[int, int, int], classifier: str = "mnist_net") -> Features:
     """The features for images of H, W, C: as configured; "auto" follows the paper's two kinds of data.
 
-    Small grey images go through the conv extractor (B.1.1), others through a frozen ResNet-18 (B.1.2).
+    Small grey images go through the conv extractor (B.1.1), others through a frozen ResNet-18 (B.1.2). Where f is a
+    head (`classifier` is its name), what f sees of an image is its frozen embedding, and that u_hat sees, too.
+    Raises UserError where other features are asked for there.
     """
+    if classifier in HEADS:
+        if config.features in ("pixels", "imagenet"):
+            raise UserError(
+                f"utility_model.features={config.features}: classifier.name={classifier} sees frozen embeddings, no "
+                "images; set utility_model.features=auto to use those embeddings"
+            )
+        return "classifier" if config.features == "auto" else config.features
     if config.features != "auto":
         return config.features
     height, width, channels = shape
     return "pixels" if channels == 1 and max(height, width) <= 28 else "imagenet"
-
-
-def imagenet_weights(config: UtilityModelConfig) -> str:
-    """Path of ResNet-18's ImageNet weights, downloaded by torchvision where needed and possible.
-
-    Raises UserError where they cannot be had, naming the alternative.
-    """
-    remedy = (
-        "set utility_model.imagenet_weights=FILE to a copy of them, or utility_model.features=classifier to use the "
-        "base classifier's own embedding"
-    )
-    if config.imagenet_weights is not None:
-        if not Path(config.imagenet_weights).is_file():
-            raise UserError(f"utility_model.imagenet_weights={config.imagenet_weights}: no such file; {remedy}")
-        return str(Path(config.imagenet_weights).resolve())
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    if not (folder / _WEIGHTS_FILE).is_file():
-        from torchvision.models import ResNet18_Weights
-
-        try:
-            ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"utility_model.features=imagenet: ResNet-18's weights are not in {folder} and could not be "
-                f"downloaded ({reason}); {remedy}"
-            ) from error
-    return os.fspath(folder / _WEIGHTS_FILE)
-
-
-class FrozenResNet(nn.Module):
-    """torchvision's ResNet-18 up to the pooled features; uint8 [N, H, W, C] in, [N, 512] out."""
-
-    def __init__(self, weights: str, size: int) -> None:
-        """Load `weights`, a state dict file; images are resized to `size` pixels. UserError for a wrong file."""
-        super().__init__()
-        from torchvision.models import resnet18
-
-        self.net = resnet18(weights=None)
-        try:
-            self.net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:
-            reason = " ".join(str(error).split())[:120]
-            raise UserError(
-                f"utility_model.imagenet_weights={weights}: not a state dict of torchvision's resnet18 ({reason}); "
-                "give the file that torchvision downloads, or set utility_model.features=classifier"
-            ) from error
-        self.net.fc = nn.Identity()
-        self.size = size
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        self.eval()
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    @torch.no_grad()
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        x = pixels.permute(0, 3, 1, 2).float() / 255.0
-        x = x.expand(-1, 3, -1, -1)
-        x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return self.net((x - self.mean) / self.std)
 
 
 def extract(
@@ -141,6 +85,16 @@ class Encoder:
     weights: str | None = None  # file of the frozen ResNet-18
     model: UtilityModel | None = None
 
+    def encode_inputs(self, inputs: np.ndarray, device: str = "cpu") -> np.ndarray:
+        """Encodings [N, D], float32, of inputs [N, ...] that u_hat can look at as they are."""
+        assert self.model is not None
+        model, parts = self.model.to(device), []
+        for start in range(0, len(inputs), ENCODE_CHUNK):
+            with torch.no_grad():
+                part = torch.tensor(inputs[start : start + ENCODE_CHUNK], device=device)
+                parts.append(model.encode(part).float().cpu().numpy())
+        return np.concatenate(parts)
+
     def encode(self, pixels: np.ndarray, classifier: Arrays, device: str = "cpu") -> np.ndarray:
         """Inputs of u_hat, or encodings [N, D], float32, of pixels uint8 [N, H, W, C].
 
@@ -150,7 +104,7 @@ class Encoder:
         frozen = None
         if self.kind == "imagenet":
             assert self.weights is not None
-            frozen = FrozenResNet(self.weights, self.config.imagenet_size)
+            frozen = frozen_resnet(self.weights, self.config.imagenet_size)
         model = None if self.model is None else self.model.to(device)
         parts = []
         for start in range(0, len(pixels), ENCODE_CHUNK):

@@ -1,8 +1,8 @@
 """What a subset is worth: f trained from scratch on it, and its OTDD to S_val (Sections 2 and 3.1).
 
-A `Retrainer` prepares, once per process, everything that is the same for all subsets: images as
-normalised tensors, and the transport problem's fixed parts. Measuring a subset then depends on its
-positions and the run's seed alone.
+A `Retrainer` prepares, once per process, everything that is the same for all sets: images as
+normalised tensors, and the transport problem's fixed parts. Measuring a set then depends on its
+positions, on which half of S_val judges it where it is a mock round, and on the run's seed alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from rambo_ray import seeds
-from rambo_ray.classifier import prediction, stacks, training
+from rambo_ray.classifier import heads, prediction, stacks, training
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.otdd import Transport
+from rambo_ray.utility_samples.mock_rounds import MockPool
 from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
+
+
+# A set to measure: its positions, and the fold of a mock round or -1 (see `UtilitySample`).
+Subset = tuple[tuple[int, ...], int]
+
+HEADS_AT_ONCE = 32  # heads fitted as one problem: enough to fill its products, few enough that progress is seen
 
 
 def relative_cost(images: int) -> float:
@@ -29,7 +36,10 @@ def relative_cost(images: int) -> float:
 
 @dataclass(frozen=True)
 class MeasurementSettings:
-    """How subsets are measured: the training rule, trainings per subset, and the OTDD's settings."""
+    """How sets are measured: the training rule, trainings per set, and the OTDD's settings.
+
+    round_otdd: whether the OTDD of mock rounds to their judging half is wanted.
+    """
 
     training: TrainingSettings
     seed: int
@@ -37,13 +47,21 @@ class MeasurementSettings:
     otdd_method: str
     otdd_solver: str
     otdd_entreg: float
+    round_otdd: bool = False
 
     @classmethod
     def from_config(cls, config: Config, settings: TrainingSettings) -> MeasurementSettings:
         """How a run measures."""
         samples = config.utility_samples
         return cls(
-            settings, config.seed, samples.repeats, samples.otdd_method, samples.otdd_solver, samples.otdd_entreg
+            settings,
+            config.seed,
+            samples.repeats,
+            samples.otdd_method,
+            samples.otdd_solver,
+            samples.otdd_entreg,
+            # A regression on evidence has no use for it.
+            round_otdd=config.utility_model.architecture == "network" and config.utility_model.lambda_ot > 0,
         )
 
     def identity(self, fingerprint: str) -> str:
@@ -54,74 +72,113 @@ class MeasurementSettings:
         otdd = [self.otdd_method, self.otdd_solver, self.otdd_entreg]
         return json.dumps([fingerprint, self.training.identity(), self.seed, self.repeats, otdd])
 
+    def round_identity(self, fingerprint: str) -> str:
+        """The same for mock rounds, whose OTDD may be left out."""
+        return json.dumps([self.identity(fingerprint), self.round_otdd])
+
 
 class Retrainer:
-    """Measures subsets of S_0."""
+    """Measures subsets of S_0, and mock rounds of `pool` where one is given."""
 
     def __init__(
-        self, labeled: LabeledArrays, validation: LabeledArrays, measuring: MeasurementSettings, device: str
+        self,
+        labeled: LabeledArrays,
+        validation: LabeledArrays,
+        measuring: MeasurementSettings,
+        device: str,
+        pool: MockPool | None = None,
     ) -> None:
-        """Prepare S_0 and S_val for `device`; the transport problem is prepared when first needed."""
-        self.labeled, self.validation, self.measuring, self.device = labeled, validation, measuring, device
-        self.images = training.prepare(labeled.inputs, measuring.training, device)
+        """Prepare S_0 and S_val for `device`; transport problems are prepared when first needed."""
+        self.validation, self.measuring, self.device, self.pool = validation, measuring, device, pool
+        # A round's positions go on through S_val; beyond it lies what was rejected, of which f learns nothing.
+        self.labeled = labeled if pool is None else labeled.joined(validation.inputs, validation.labels)
+        self.images = training.prepare(self.labeled.inputs, measuring.training, device)
         self.validation_images = training.prepare(validation.inputs, measuring.training, device)
-        self._transport: Transport | None = None
+        self._transports: dict[int, Transport] = {}
 
-    def otdd(self, indices: Sequence[int]) -> float:
-        """OTDD between the subset and S_val on pixels in [0, 1], all images kept (singletons, too)."""
-        if self._transport is None:
-            self._transport = Transport(
-                _unit_pixels(self.labeled.inputs),
+    def otdd(self, indices: Sequence[int], fold: int = -1) -> float:
+        """OTDD between the set and the images that judge it, all images kept (singletons, too).
+
+        On pixels in [0, 1], or on embeddings as they are.
+        """
+        if fold not in self._transports:
+            judging = self._judging(fold)
+            self._transports[fold] = Transport(
+                _flat(self.labeled.inputs),
                 self.labeled.labels,
-                _unit_pixels(self.validation.inputs),
-                self.validation.labels,
+                _flat(self.validation.inputs[judging]),
+                self.validation.labels[judging],
                 method=self.measuring.otdd_method,
                 solver=self.measuring.otdd_solver,
                 entreg=self.measuring.otdd_entreg,
                 min_class_count=1,
             )
-        return self._transport.distance(np.asarray(indices, dtype=np.int64))
+        return self._transports[fold].distance(self._trained_on(indices))
 
-    def measure(self, indices: Sequence[int], *, retrain: bool = True) -> Measurement:
-        """Measure the subset at `indices` of S_0; without `retrain` only its OTDD, the rest NaN and 0."""
-        otdd = self.otdd(indices)
+    def measure(self, indices: Sequence[int], fold: int = -1, *, retrain: bool = True) -> Measurement:
+        """Measure the set at `indices`; without `retrain` only its OTDD, the rest NaN and 0."""
+        otdd = self._otdd(indices, fold)
         if not retrain:
             nan = float("nan")
             return Measurement(nan, nan, nan, nan, nan, nan, otdd, epochs=0, images_seen=0, seconds=0.0)
-        positions = np.asarray(indices, dtype=np.int64)
+        positions = self._trained_on(indices)
         settings = self.measuring.training
         trainings = []
         for seed in self._seeds(indices):
             trained = training.train(self.images, self.labeled.labels, settings, seed, self.device, positions)
-            scores = prediction.evaluate(trained.model, self.validation_images, self.validation.labels, settings)
+            logits, _ = prediction.predict(trained.model, self.validation_images, settings, self.device)
+            scores = self._scores(logits, fold)
             trainings.append((scores, trained.epochs, trained.images_seen, trained.seconds))
         return _measurement(trainings, otdd)
 
-    def measure_group(self, subsets: Sequence[Sequence[int]], at_once: int) -> list[Measurement]:
-        """Measure several subsets, training up to `at_once` models in one stack (`rambo_ray.classifier.stacks`).
+    def measure_group(self, subsets: Sequence[Subset], at_once: int) -> list[Measurement]:
+        """Measure several sets, training up to `at_once` models together (`rambo_ray.classifier.stacks`, `heads`).
 
         The measurements are those of `measure` on a CPU, but for rounding.
         """
         settings = self.measuring.training
-        if at_once == 1 or settings.classifier not in stacks.STACKED:
-            return [self.measure(indices) for indices in subsets]
-        tasks = [(number, seed) for number, indices in enumerate(subsets) for seed in self._seeds(indices)]
+        at_once = stack_size(settings, at_once)
+        if at_once == 1:
+            return [self.measure(indices, fold) for indices, fold in subsets]
+        train = heads.train_group if settings.classifier == "linear" else stacks.train_stack
+        tasks = [(number, seed) for number, (indices, _) in enumerate(subsets) for seed in self._seeds(indices)]
         trainings: list[list[_Training]] = [[] for _ in subsets]
         for first in range(0, len(tasks), at_once):
             part = tasks[first : first + at_once]
-            results = stacks.train_stack(
+            results: Sequence[stacks.Result | heads.Result] = train(
                 self.images,
                 self.labeled.labels,
                 self.validation_images,
                 settings,
                 [seed for _, seed in part],
-                [np.asarray(subsets[number], dtype=np.int64) for number, _ in part],
+                [self._trained_on(subsets[number][0]) for number, _ in part],
                 self.device,
             )
             for (number, _), result in zip(part, results, strict=True):
-                scores = prediction.scores(result.logits, self.validation.labels)
+                scores = self._scores(result.logits, subsets[number][1])
                 trainings[number].append((scores, result.epochs, result.images_seen, result.seconds))
-        return [_measurement(own, self.otdd(indices)) for own, indices in zip(trainings, subsets, strict=True)]
+        return [
+            _measurement(own, self._otdd(indices, fold)) for own, (indices, fold) in zip(trainings, subsets, strict=True)
+        ]
+
+    def _otdd(self, indices: Sequence[int], fold: int) -> float:
+        return self.otdd(indices, fold) if fold < 0 or self.measuring.round_otdd else float("nan")
+
+    def _trained_on(self, indices: Sequence[int]) -> np.ndarray:
+        """The positions that f learns from: all but those of rejected images, which lie last."""
+        positions = np.asarray(indices, dtype=np.int64)
+        return positions[positions < len(self.labeled.labels)]
+
+    def _judging(self, fold: int) -> np.ndarray:
+        """Positions in S_val of the images that judge."""
+        if fold < 0:
+            return np.arange(len(self.validation.labels))
+        assert self.pool is not None
+        return self.pool.judging(fold)
+
+    def _scores(self, logits: np.ndarray, fold: int) -> prediction.Scores:
+        judging = self._judging(fold)
+        return prediction.scores(logits[judging], self.validation.labels[judging])
 
     def _seeds(self, indices: Sequence[int]) -> list[int]:
         """One seed per repeat, from the subset's content."""
@@ -135,18 +192,32 @@ class Retrainer:
 _Training = tuple[prediction.Scores, int, int, float]  # and epochs, images_seen, seconds
 
 
-def groups(samples: Sequence[UtilitySample], settings: TrainingSettings, size: int) -> list[tuple[UtilitySample, ...]]:
-    """Retrained samples in groups that can train as one stack, at most `size` in each.
+def stack_size(settings: TrainingSettings, at_once: int) -> int:
+    """How many models train together where a device has room for `at_once`; 1: one after the other."""
+    if settings.classifier == "linear":
+        return max(at_once, HEADS_AT_ONCE)
+    return at_once if settings.classifier in stacks.STACKED else 1
+
+
+def groups(
+    samples: Sequence[UtilitySample], settings: TrainingSettings, size: int, pool: MockPool | None = None
+) -> list[tuple[UtilitySample, ...]]:
+    """Retrained samples in groups that can train as one stack, at most `size` in each; `pool` is that of mock rounds.
 
     Depends on the samples and their order alone, not on which are measured already, so that a run
     that goes on trains the stacks it would have trained.
     """
     unique = list({sample.sample_id: sample for sample in samples}.values())
-    if size == 1 or settings.classifier not in stacks.STACKED:
+    size = stack_size(settings, size)
+    if size == 1:
         return [(sample,) for sample in unique]
     alike: dict[int, list[UtilitySample]] = {}
     for sample in unique:
-        alike.setdefault(stacks.batches_per_epoch(sample.size, settings), []).append(sample)
+        batches = 0
+        if settings.classifier in stacks.STACKED:
+            images = sample.size if pool is None else sum(i < pool.teaching for i in sample.indices)
+            batches = stacks.batches_per_epoch(images, settings)
+        alike.setdefault(batches, []).append(sample)
     return [
         tuple(members[first : first + size])
         for _, members in sorted(alike.items())
@@ -173,5 +244,7 @@ def _measurement(trainings: Sequence[_Training], otdd: float) -> Measurement:
     )
 
 
-def _unit_pixels(pixels: np.ndarray) -> np.ndarray:
-    return pixels.reshape(len(pixels), -1).astype(np.float64) / 255.0
+def _flat(inputs: np.ndarray) -> np.ndarray:
+    """Pixels in [0, 1] or embeddings, float64 [N, numbers of one]."""
+    flat = inputs.reshape(len(inputs), -1).astype(np.float64)
+    return flat / 255.0 if inputs.dtype == np.uint8 else flat

@@ -52,11 +52,13 @@ class Measurement:
 
 @dataclass(frozen=True)
 class UtilitySample:
-    """A subset's place in the method, and its measurement once there is one.
+    """A set's place in the method, and its measurement once there is one.
 
-    pair_id numbers the pair it was drawn in (-1: none, a prefix S_i or a held-out subset);
+    pair_id numbers the pair it was drawn in (-1: none, a prefix S_i or a held-out set);
     iteration is -1 offline and i for what belongs to S_i. Interpolated samples have a utility but
-    never were trained: their measurement holds only the OTDD, the rest is NaN.
+    never were trained: their measurement holds only the OTDD, the rest is NaN. fold is -1 for a subset
+    of S_0, and for a mock round the half that plays the pool; its indices go on, after the k of S_0,
+    through S_val and what was rejected (`mock_rounds`).
     """
 
     sample_id: str
@@ -66,10 +68,11 @@ class UtilitySample:
     indices: tuple[int, ...]
     measurement: Measurement | None = None
     utility: float = float("nan")
+    fold: int = -1
 
     @property
     def size(self) -> int:
-        """d, images in the subset."""
+        """d, images in the set, S_0's included."""
         return len(self.indices)
 
     def measured(self, measurement: Measurement, which: Utility) -> UtilitySample:

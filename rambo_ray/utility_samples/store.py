@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         pa.field("epochs", pa.int32()),
         pa.field("passes", pa.int64()),
         pa.field("seconds", pa.float32()),
+        pa.field("fold", pa.int32()),
     ]
 )
 
@@ -103,7 +104,7 @@ class SampleStore:
 def _table(samples: Sequence[UtilitySample]) -> pa.Table:
     columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
     for sample in samples:
-        for name in ("sample_id", "pair_id", "iteration", "kind", "size", "utility"):
+        for name in ("sample_id", "pair_id", "iteration", "kind", "size", "utility", "fold"):
             columns[name].append(getattr(sample, name))
         columns["indices"].append(list(sample.indices))
         for name in (*_MEASURED, *_DEVIATIONS, "otdd", "epochs", "images_seen", "seconds"):

@@ -29,7 +29,7 @@ class TestMarginRandom:
         rows = np.arange(55)
         at = 0
         for j, b in enumerate((10, 10, 5)):
-            batches = greedy.random_partition(rows[:30], b, seeds.generator(4, "partition", j))
+            batches = candidates.random_partition(rows[:30], b, seeds.generator(4, "partition", j))
             mine = picked[at : at + b]
             assert any(set(ranked[batch]) == set(mine) for batch in batches)
             rows = rows[~np.isin(ranked[rows], mine)]
@@ -106,7 +106,7 @@ class TestOracle:
         picked = controls.oracle(pool, ask(9, 4, 12), 2, accuracy_of)
         rows, ranked, expected = np.arange(21), np.argsort(pool, kind="stable")[:21], []
         for j, b in enumerate((4, 4, 1)):
-            batches = ranked[greedy.random_partition(rows[:12], b, seeds.generator(2, "partition", j))]
+            batches = ranked[candidates.random_partition(rows[:12], b, seeds.generator(2, "partition", j))]
             best = batches[int(np.argmax(worth[batches].sum(axis=1)))]
             expected += best.tolist()
             rows = rows[~np.isin(ranked[rows], best)]

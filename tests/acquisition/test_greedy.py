@@ -253,7 +253,7 @@ class TestParts:
     @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**32))
     def test_random_partition(self, count: int, b: int, seed: int) -> None:
         candidates = np.arange(100, 100 + count)
-        batches = greedy.random_partition(candidates, b, np.random.default_rng(seed))
+        batches = candidates.random_partition(candidates, b, np.random.default_rng(seed))
         assert batches.shape == (count // b, b)
         assert len(set(batches.ravel().tolist())) == batches.size and set(batches.ravel()) <= set(candidates)
         assert candidates.tolist() == list(range(100, 100 + count))  # not shuffled in place
@@ -262,7 +262,7 @@ class TestParts:
         # Of 10 candidates 9 are dealt: every one is equally likely in every place.
         generator, places = np.random.default_rng(0), np.zeros((10, 9))
         for _ in range(4000):
-            for place, who in enumerate(greedy.random_partition(np.arange(10), 3, generator).ravel()):
+            for place, who in enumerate(candidates.random_partition(np.arange(10), 3, generator).ravel()):
                 places[who, place] += 1
         assert np.abs(places / 4000 - 0.1).max() < 5 * np.sqrt(0.1 * 0.9 / 4000)
 

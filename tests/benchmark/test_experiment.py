@@ -82,6 +82,20 @@ def test_overrides_have_the_last_word(tmp_path: Path) -> None:
     assert made.panels[0].config.utility_samples.num_pairs == 9
 
 
+def test_a_panel_may_have_seeds_of_its_own(tmp_path: Path) -> None:
+    panels = [
+        {"config": "digits_smoke.yaml"},
+        {"config": "digits_smoke.yaml", "name": "fewer", "seeds": 1},
+        {"config": "digits_smoke.yaml", "name": "others", "seeds": [7, 1, 3]},
+    ]
+    made = load(tmp_path, panels=panels)
+    assert [panel.seeds for panel in made.panels] == [(0, 1), (0,), (7, 1, 3)] and made.seeds == (0, 1, 7, 3)
+    part = load(tmp_path, panels=panels, num_seeds=2)
+    assert [panel.seeds for panel in part.panels] == [(0, 1), (0,), (7, 1)]
+    with pytest.raises(UserError, match="--seeds 4: must be 1 to 3"):
+        load(tmp_path, panels=panels, num_seeds=4)
+
+
 def test_fewer_seeds_and_budgets(tmp_path: Path) -> None:
     whole = load(tmp_path, budgets=[20, 10], seeds=[4, 2])
     assert (whole.budgets, whole.seeds) == ((10, 20), (4, 2))
@@ -136,3 +150,7 @@ def test_which_selections_are_nested() -> None:
     assert is_nested("rambo", ask, [20, 40, 45]) and not is_nested("rambo", ask, [20, 25, 40])
     assert is_nested("margin_m_balanced", ask, [20, 45]) and not is_nested("margin_m_balanced", ask, [20, 60])
     assert is_nested("badge", ask, [1, 2]) and not is_nested("typiclust", ask, [1, 2])
+    assert is_nested("min_margin", ask, [1, 2]) and is_nested("oracle_balanced", ask, [1, 99])
+    assert is_nested("posterior_balance", ask, [20, 45]) and not is_nested("posterior_balance", ask, [20, 60])
+    assert is_nested("margin_accepted", ask, [20]) and not is_nested("margin_accepted", ask, [20, 40])
+    assert is_nested("oracle_strategies", ask, [20, 40]) and not is_nested("oracle_strategies", ask, [25, 40])

@@ -45,6 +45,7 @@ def experiment(
             "redrawn",
             {20: {"rambo": (83.1, 0.1)}} if i == 0 else {},
             {"offline": 50},
+            seeds,
         )
         for i in range(panels)
     )

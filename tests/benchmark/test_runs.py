@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rambo_ray.benchmark.experiment import Method
+from rambo_ray.benchmark.experiment import FILTERED, Method
 from rambo_ray.benchmark.runs import BenchmarkRun, RunStore, run_id
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
@@ -56,10 +56,26 @@ class TestId:
         assert of("badge") == of("badge", acquisition__margin_pool=700, acquisition__batch_size=10)
         assert of("badge") != of("badge", acquisition__budget=400)
 
-    @pytest.mark.parametrize("kind", ["margin_m_random", "margin_m_balanced", "oracle"])
+    @pytest.mark.parametrize("kind", sorted(FILTERED))
     def test_a_control_looks_at_the_filter_but_not_at_u_hat(self, kind: str) -> None:
         assert of(kind) == of(kind, utility_samples__num_pairs=7, pretraining__k_1=20)
+        assert of(kind) == of(kind, acquisition__candidates="partition", acquisition__draws=3)
         assert of(kind) != of(kind, acquisition__margin_pool=700)
+
+    @pytest.mark.parametrize("kind", ["min_margin", "oracle_balanced", "uncertainty_herding"])
+    def test_what_is_new_does_neither(self, kind: str) -> None:
+        assert of(kind) == of(kind, acquisition__margin_pool=700, utility_model__lambda_ot=0.0)
+
+    @pytest.mark.parametrize("kind", ["rambo", "badge", "margin_m_random"])
+    def test_scenarios_are_runs_of_their_own(self, kind: str) -> None:
+        ids = [of(kind), *(of(kind, data__scenario=name) for name in ("long_tail", "off_target", "duplicates"))]
+        ids += [of(kind, data__scenario="long_tail", data__imbalance=20.0)]
+        assert len(set(ids)) == 5
+
+    def test_those_of_before_there_were_scenarios_are_what_they_were(self) -> None:
+        paper = {"method": "paper", "data__name": "mnist"}
+        assert of("badge", **paper) == "11185510de16fb735d2901c6da831de7"
+        assert of("margin_m_random", **paper) == "0acda4d184745832c646e3fa9733ec3c"
 
 
 class TestStore:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rambo_ray.classifier import training
+from rambo_ray.classifier import settings
 from rambo_ray.config import loading
 from rambo_ray.data import datasets
 from rambo_ray.pipeline import plan
@@ -30,7 +30,7 @@ def test_the_precision_of_a_device_names_other_samples(monkeypatch: pytest.Monke
     todo = made()
     assert todo.on("cpu") is todo
     other = "bfloat16" if todo.training.precision == "float32" else "float32"
-    monkeypatch.setattr(training, "choose_precision", lambda *_: other)
+    monkeypatch.setattr(settings, "choose_precision", lambda *_: other)
     there = todo.on("cuda")
     assert there.training == there.measuring.training == replace(todo.training, precision=other)
     assert not set(ids(there)) & set(ids(todo))

@@ -34,6 +34,12 @@ class TestFold:
             assert answers.pool_labels.tolist() == [label[name] for name in made.pool.ids]
             assert answers.test is None
 
+    def test_what_was_rejected_stays_known(self) -> None:
+        assert fold(PROBLEM, 0, 2, 50, 0)[0].rejected is None
+        config = loading.load(DIGITS, ["data.scenario=off_target"])
+        problem, _ = datasets.load(config.data, 0)
+        assert problem.rejected is not None and fold(problem, 0, 2, 50, 0)[0].rejected is problem.rejected
+
     def test_two_halves_hide_every_label_once(self) -> None:
         one, other = (fold(PROBLEM, i, 2, 50, 0)[0] for i in range(2))
         assert set(one.pool.ids) == set(other.labeled.ids)

@@ -4,8 +4,9 @@ Each is a function of the same three arguments, a `Strategy`: what may be looked
 budget B, and a generator. It returns B distinct positions in the pool in the order picked. They know
 nothing of Ray or torch; each module names its paper.
 
-`STRATEGIES` has them by name. `NESTED` names those whose picks for a smaller budget are the first
-picks of a larger one, given generators of the same seed: one selection serves all budgets.
+`STRATEGIES` has them by name; `min_margin`, which asks for more classifiers than f, is apart. `NESTED`
+names those whose picks for a smaller budget are the first picks of a larger one, given generators of the
+same seed: one selection serves all budgets.
 """
 
 from rambo_ray.acquisition.baselines import (
@@ -17,6 +18,7 @@ from rambo_ray.acquisition.baselines import (
     random,
     typiclust,
     uncertainty,
+    uncertainty_herding,
 )
 from rambo_ray.acquisition.baselines.inputs import Strategy, StrategyInputs
 
@@ -31,6 +33,7 @@ STRATEGIES: dict[str, Strategy] = {
     "cluster_margin": cluster_margin.cluster_margin,
     "typiclust": typiclust.typiclust,
     "probcover": probcover.probcover,
+    "uncertainty_herding": uncertainty_herding.uncertainty_herding,
 }
 NESTED: frozenset[str] = frozenset(STRATEGIES) - {"typiclust"}
 

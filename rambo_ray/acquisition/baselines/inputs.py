@@ -6,7 +6,7 @@ Letters: N images in the pool, k in S_0, V in S_val, K classes, E numbers in an 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,10 @@ class StrategyInputs:
             if array.dtype.kind not in "iu" or (len(array) and not 0 <= array.min() <= array.max() < classes):
                 raise ValueError(f"{name}: {array.dtype} labels must be integers in 0..{classes - 1}")
 
+    def take(self, positions: np.ndarray) -> StrategyInputs:
+        """The same with only the images at `positions` of the pool in it."""
+        return replace(self, logits=self.logits[positions], embeddings=self.embeddings[positions])
+
     def __len__(self) -> int:
         """N, the number of images in the pool."""
         return len(self.logits)
@@ -93,3 +97,9 @@ def residuals(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     a[rows, labels] = 0.0
     a[rows, labels] = -a.sum(axis=1)
     return a
+
+
+def unit(embeddings: np.ndarray) -> np.ndarray:
+    """Rows of embeddings [n, E] scaled to length 1, float32; rows of zeros stay."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings, dtype=np.float64))[:, None]
+    return np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0).astype(np.float32)

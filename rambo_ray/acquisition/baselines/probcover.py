@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from rambo_ray.acquisition.baselines.clusters import k_means
-from rambo_ray.acquisition.baselines.inputs import StrategyInputs, check_budget, nothing
+from rambo_ray.acquisition.baselines.inputs import StrategyInputs, check_budget, nothing, unit
 
 PURITY = 0.95
 _SAMPLE = 1000  # balls from which the radius is estimated
@@ -32,10 +32,10 @@ def probcover(inputs: StrategyInputs, budget: int, generator: np.random.Generato
     check_budget(budget, len(inputs))
     if budget == 0:
         return nothing()
-    points, classes = _unit(inputs.embeddings), inputs.logits.shape[1]
+    points, classes = unit(inputs.embeddings), inputs.logits.shape[1]
     delta = radius(points, k_means(points, min(classes, len(points)), generator), generator)
     balls, counts = _balls(points, delta)
-    covered = _covered_by(_unit(inputs.labeled_embeddings), points, delta)
+    covered = _covered_by(unit(inputs.labeled_embeddings), points, delta)
     _subtract(counts, balls, np.flatnonzero(covered))
     picked: list[int] = []
     while len(picked) < budget and not covered.all():
@@ -64,12 +64,6 @@ def radius(points: np.ndarray, classes: np.ndarray, generator: np.random.Generat
         halves[classes[drawn][:, None] == classes[part]] = -np.inf
         np.minimum(nearest, np.sqrt(np.maximum(-2 * halves.max(axis=1), 0)), out=nearest)
     return float(np.sort(nearest)[int((1 - PURITY) * len(nearest))]) * (1 - _SHRINK)
-
-
-def _unit(embeddings: np.ndarray) -> np.ndarray:
-    """Rows of embeddings [n, E] scaled to length 1, float32; rows of zeros stay."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings, dtype=np.float64))[:, None]
-    return np.divide(embeddings, lengths, out=np.zeros(embeddings.shape), where=lengths > 0).astype(np.float32)
 
 
 def _negative_halves(some: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,0 +1,187 @@
+"""A run's utility samples: trainings in stacks, scores on S_val and OTDDs, as a worker of a run measures them.
+
+MNIST: all 500 pairs of the paper's setting, once by four processes that share the device, as a run's actors do,
+and once by one. CIFAR-10: as many groups as fit, by growing time, and what all 500 pairs would take in
+proportion to `measuring.relative_cost`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpu.problems import Problem, load, mean
+from gpu.rates import GROUP, ROOM, SHARES
+from gpu.record import Section
+from gpu.timing import MB, synchronize
+from rambo_ray import seeds
+from rambo_ray.classifier import stacks
+from rambo_ray.utility_samples.measuring import Retrainer, groups, relative_cost
+from rambo_ray.utility_samples.sampling import Measurement, UtilitySample, draw_pair, sample_id
+
+Subsets = Sequence[tuple[int, ...]]
+
+
+class Timed(Retrainer):
+    """A `Retrainer` that knows how long its OTDDs took."""
+
+    otdd_s = 0.0
+
+    def otdd(self, indices: Sequence[int]) -> float:
+        began = time.perf_counter()
+        try:
+            return super().otdd(indices)
+        finally:
+            self.otdd_s += time.perf_counter() - began
+
+
+def mnist(section: Section) -> None:
+    """500 pairs of k = 200 MNIST images, sizes uniform from 20: seconds by four processes and by one."""
+    count, k = (3, 60) if section.smoke else (500, 200)
+    problem = load(section, "mnist", k, 100 if section.smoke else 1000)
+    section.put("sizes", {"pairs": count, "k": k, "images": problem.source})
+    samples = drawn(count, k, 20)
+    # The processes first: they are forked from this one, which then must not have used the GPU.
+    try:
+        section.put("by_four_processes", _by_processes(section, problem, samples, SHARES))
+    except Exception as error:
+        section.put("by_four_processes", {"error": f"{type(error).__name__}: {error}"[:1000]})
+    section.put("by_one_process", _by_one(section, problem, samples))
+
+
+def cifar(section: Section) -> None:
+    """As many of 500 pairs of k = 2500 CIFAR-10 images, sizes uniform from 20, as fit, and what all would take."""
+    count, k = (3, 60) if section.smoke else (500, 2500)
+    problem = load(section, "cifar10", k, 40 if section.smoke else 1000)
+    section.put("sizes", {"pairs": count, "k": k, "images": problem.source})
+    settings = _settings(section, problem)
+    at_once = _at_once(section, settings, ROOM)
+    pieces = sorted(groups(drawn(count, k, 20), settings, min(at_once, GROUP)), key=lambda piece: piece[0].size)
+    section.put("groups", {"groups": len(pieces), "models_at_once": at_once, "largest": max(map(len, pieces)),
+                           "mean_models": mean([len(piece) for piece in pieces])})  # fmt: skip
+    retrainer = Timed(problem.labeled, problem.validation, problem.measuring(settings), section.device)
+    whole = sum(relative_cost(sample.size) for piece in pieces for sample in piece)
+    done = spent = warm = 0.0
+    # A small one first, for the kernels; then from the middle to the ends, so that what fits is typical.
+    order = [0.02, 0.12, 0.3, 0.5, 0.2, 0.4, 0.7, 0.9, 0.6, 0.8, 0.25, 0.35, 0.45, 0.15]
+    for place in dict.fromkeys(int(share * len(pieces)) for share in order):
+        piece = pieces[place]
+        cost = sum(relative_cost(sample.size) for sample in piece)
+        if done and not section.fits(1.1 * spent * cost / done, f"a group of {len(piece)} x {piece[0].size} images"):
+            continue
+        row, seconds = _piece(section, retrainer, piece)
+        section.add("pieces", row)
+        if not warm:
+            warm = seconds
+            continue
+        done, spent = done + cost, spent + seconds
+        measured = sum(r["models"] for r in section.values["pieces"][1:])
+        section.put("extrapolated", {"samples_measured": measured, "share_of_cost": done / whole,
+                                     "seconds_500_pairs": spent * whole / done})  # fmt: skip
+
+
+def drawn(count: int, k: int, least: int) -> list[UtilitySample]:
+    """The samples of so many pairs of subsets of k images, sizes uniform from `least`, as a run draws them."""
+    made = []
+    for pair in range(count):
+        for indices in draw_pair(seeds.generator(0, "pairs", pair), k, least, "uniform"):
+            made.append(UtilitySample(sample_id(indices, ""), pair, -1, "retrained", indices))
+    return made
+
+
+def _settings(section: Section, problem: Problem) -> Any:
+    settings = problem.settings(section.device)
+    return replace(settings, max_epochs=2) if section.smoke else settings
+
+
+def _at_once(section: Section, settings: Any, room: float) -> int:
+    """Models of a stack at most, as an actor with that share of the device's memory reckons it."""
+    if section.device == "cpu":
+        return 4
+    return stacks.models_that_fit(settings, room * torch.cuda.get_device_properties(0).total_memory)
+
+
+def _piece(section: Section, retrainer: Timed, piece: Sequence[UtilitySample]) -> tuple[dict[str, Any], float]:
+    before, began = retrainer.otdd_s, time.perf_counter()
+    found = retrainer.measure_group([sample.indices for sample in piece], len(piece))
+    synchronize(section.device)
+    seconds = time.perf_counter() - began
+    sizes = [sample.size for sample in piece]
+    return {
+        "models": len(piece), "n_from": min(sizes), "n_to": max(sizes), "seconds": seconds,
+        "otdd_s": retrainer.otdd_s - before, "epochs": mean([m.epochs for m in found]),
+        "accuracy": mean([m.accuracy for m in found]), "images_per_s": sum(m.images_seen for m in found) / seconds,
+    }, seconds  # fmt: skip
+
+
+def _by_one(section: Section, problem: Problem, samples: Sequence[UtilitySample]) -> dict[str, Any]:
+    settings = _settings(section, problem)
+    pieces = groups(samples, settings, min(GROUP, _at_once(section, settings, ROOM)))
+    pieces = sorted(pieces, key=lambda piece: -sum(relative_cost(sample.size) for sample in piece))
+    whole = sum(relative_cost(sample.size) for piece in pieces for sample in piece)
+    began, done, found = time.perf_counter(), 0.0, []
+    retrainer = Timed(problem.labeled, problem.validation, problem.measuring(settings), section.device)
+    for piece in pieces:
+        row, _ = _piece(section, retrainer, piece)
+        section.add("pieces", row)
+        found.append(row)
+        done += sum(relative_cost(sample.size) for sample in piece)
+        if section.left < 3.0:
+            section.skip("some groups: no time left")
+            break
+    seconds = time.perf_counter() - began
+    peak = torch.cuda.max_memory_allocated() / MB if section.device == "cuda" else float("nan")
+    return {"seconds": seconds, "otdd_s": retrainer.otdd_s, "groups": len(found), "share_of_cost": done / whole,
+            "seconds_all": seconds * whole / done, "peak_mb": peak}  # fmt: skip
+
+
+_worker: Timed | Exception  # an error is kept: a pool whose processes cannot begin would make new ones for ever
+
+
+def _begin(problem: Problem, device: str, smoke: bool) -> None:
+    global _worker
+    try:
+        torch.set_num_threads(1)
+        settings = problem.settings(device)
+        settings = replace(settings, max_epochs=2) if smoke else settings
+        _worker = Timed(problem.labeled, problem.validation, problem.measuring(settings), device)
+    except Exception as error:
+        _worker = error
+
+
+def _work(subsets: Subsets) -> tuple[list[Measurement], float, float, int]:
+    """Measurements of a group, the seconds it took and those of its OTDDs, and which process it was."""
+    if isinstance(_worker, Exception):
+        raise _worker
+    began, before = time.perf_counter(), _worker.otdd_s
+    found = _worker.measure_group(subsets, len(subsets))
+    return found, time.perf_counter() - began, _worker.otdd_s - before, os.getpid()
+
+
+def _by_processes(section: Section, problem: Problem, samples: Sequence[UtilitySample], count: int) -> dict[str, Any]:
+    settings = problem.settings("cpu")  # for the groups only, which no precision changes
+    pieces = groups(samples, settings, 4 if section.device == "cpu" else GROUP)
+    ordered = sorted(pieces, key=lambda piece: -sum(relative_cost(sample.size) for sample in piece))
+    began = time.perf_counter()
+    context = multiprocessing.get_context("fork")
+    with context.Pool(count, _begin, (problem, section.device, section.smoke)) as pool:
+        work = [[sample.indices for sample in piece] for piece in ordered]
+        started = pool.imap_unordered(_work, work)
+        until = time.monotonic() + 0.6 * section.left  # the rest is for one process
+        found = [started.next(timeout=max(until - time.monotonic(), 0.1)) for _ in work]
+    measured = [m for measurements, *_ in found for m in measurements]
+    busy: dict[int, float] = {}
+    for _, seconds, _, process in found:
+        busy[process] = busy.get(process, 0.0) + seconds
+    return {"seconds": time.perf_counter() - began, "processes": count, "groups": len(pieces), "models": len(measured),
+            "busy_s": sorted(busy.values()), "otdd_s": sum(otdd for _, _, otdd, _ in found),
+            "epochs": mean([m.epochs for m in measured]), "accuracy": mean([m.accuracy for m in measured]),
+            "images_per_s": sum(m.images_seen for m in measured) / (time.perf_counter() - began),
+            "distinct_otdds": len(np.unique([m.otdd for m in measured]))}  # fmt: skip

@@ -1,0 +1,116 @@
+"""Frozen embeddings of a problem's images by Ray tasks: what f sees where it is a head on them.
+
+An image that several parts hold, or that any earlier run embedded, is not embedded again. The network's weights
+lie in the object store once; a task gets the pixels of its chunk and computes on one thread, so that no bit
+depends on the number of workers or of their threads, nor on what the cache held.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import ray
+import torch
+
+from rambo_ray.cluster.session import Session
+from rambo_ray.cluster.tasks import fetch
+from rambo_ray.cluster.workers import run_tasks
+from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.data.images import Images
+from rambo_ray.data.problem import Inputs, Problem, Revealed
+from rambo_ray.embeddings import networks, reduce, weights
+from rambo_ray.embeddings.cache import FeatureCache
+from rambo_ray.embeddings.weights import Source
+from rambo_ray.progress import Progress
+
+CHUNK = 32 * networks.BATCH  # images of a task, and of a file of the cache
+
+
+def inputs(
+    session: Session, config: Config, problem: Problem, revealed: Revealed | None, progress: Callable[[int], Progress]
+) -> Inputs:
+    """What f sees of the problem's images: pixels, or, for a head, embeddings float32 [., D].
+
+    The principal components are those of S_0, S_val, what was rejected and the pool; test images are only mapped by
+    them. `progress` makes a display for a number of images, those that the cache lacks. Raises UserError where the
+    weights cannot be had or D is too large, RunError where a task failed; what was embedded until then is kept.
+    """
+    if config.classifier.name not in HEADS:
+        return Inputs.pixels(problem, revealed)
+    weights.check(config.classifier, problem)
+    test = None if revealed is None else revealed.test
+    parts: list[Images | None] = [problem.labeled, problem.validation, problem.rejected, problem.pool, test]
+    found = iter(features(session, config, [part for part in parts if part is not None], progress))
+    none = np.zeros((0, networks.FEATURES[config.classifier.embedding]), dtype=np.float32)
+    every = [none if part is None else next(found) for part in parts]
+    reduction = reduce.fit(every[:4], config.classifier.components)
+    labeled, validation, rejected, pool, tested = (reduction(part) for part in every)
+    return Inputs(labeled, validation, rejected, pool, None if test is None else tested)
+
+
+def features(
+    session: Session, config: Config, parts: Sequence[Images], progress: Callable[[int], Progress]
+) -> list[np.ndarray]:
+    """The frozen network's features float32 [N, F] of the images of each part; raises as `inputs`."""
+    source = weights.source(config)
+    width = networks.FEATURES[source.network]
+    root = config.classifier.embedding_cache or weights.DEFAULT_CACHE
+    # A digest is of the bytes alone, which images of another shape may share.
+    identity = [*json.loads(source.identity), list(parts[0].shape), *_arithmetic(session)]
+    cache = FeatureCache(root, identity, width)
+    digests = [part.digests() for part in parts]
+    first: dict[bytes, np.ndarray] = {}  # each content once, in order, with its pixels
+    for part, names in zip(parts, digests, strict=True):
+        for digest, pixels in zip(names, part.pixels, strict=True):
+            first.setdefault(digest, pixels)
+    places = {digest: place for place, digest in enumerate(first)}
+    found = np.empty((len(first), width), dtype=np.float32)
+    missing = [digest for digest, known in zip(first, cache.find(list(first), found), strict=True) if not known]
+    if missing:
+        shown = progress(len(missing))
+        chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+        for chunk, computed in _embedded(session, source, chunks, first):
+            found[[places[digest] for digest in chunk]] = computed
+            cache.add(chunk, computed)
+            shown.advance(len(chunk))
+        shown.close()
+    return [found[[places[digest] for digest in names]] for names in digests]
+
+
+def _embedded(
+    session: Session, source: Source, chunks: Sequence[list[bytes]], pixels: dict[bytes, np.ndarray]
+) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """Each chunk of digests with the features [n, F] of its images, as tasks finish."""
+    state = source.state()
+    source.build(state)  # what is wrong with the file is said here, in one line
+    held = ray.put({key: value.numpy() for key, value in state.items()})
+    # On CPUs each task has one, whatever the threads of an actor.
+    wanted = {"num_cpus": 1} if session.device == "cpu" else session.options
+    task = ray.remote(_embed).options(**wanted, max_retries=session.config.max_tries)
+    workers = session.num_workers * (session.cpus if session.device == "cpu" else 1)
+
+    def start(number: int) -> ray.ObjectRef:
+        return task.remote(source, held, np.stack([pixels[digest] for digest in chunks[number]]), session.device)
+
+    for number, ref in run_tasks(deque(range(len(chunks))), start, workers):
+        yield chunks[number], fetch(ref, "embeddings of the images")
+
+
+def _embed(source: Source, state: dict[str, np.ndarray], pixels: np.ndarray, device: str) -> np.ndarray:
+    torch.set_num_threads(1)
+    network = source.build({key: torch.tensor(value) for key, value in state.items()})
+    return networks.features(network, pixels, device)
+
+
+def _arithmetic(session: Session) -> list[str]:
+    """What rounding depends on: features of one kind of machine must not get into a run on another.
+
+    The workers are taken to be machines of the driver's kind.
+    """
+    if session.device != "cpu":
+        return [torch.__version__, session.device]
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return [torch.__version__, session.config.reproducible if session.config.reproducible != "machine" else cpu]

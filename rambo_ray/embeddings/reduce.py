@@ -1,0 +1,89 @@
+"""Principal components of a problem's features: the D numbers of an image that f sees.
+
+They are fitted, without labels, to all images that a team has: S_0, S_val, what was rejected, and the pool, but
+never to test images. All components are divided by one number, so that their mean variance is 1 and a penalty
+means the same whatever the network; each keeps its share of the variance, since to divide it by its own would
+raise noise to the level of what the network found worth telling.
+
+Sums are made in float64 in fixed chunks on one thread, and a component's sign is that which makes its largest
+entry positive: the same features give the same bits.
+
+Letters: N images, F features, D components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rambo_ray.errors import UserError
+
+CHUNK = 4096  # images, of which there is a copy in float64
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The map features -> (features - mean) @ components: float64 [F] and [F, D].
+
+    explained: the share of the variance that the components keep, in (0, 1].
+    """
+
+    mean: Tensor
+    components: Tensor
+    explained: float
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """float32 [N, D] of features float32 [N, F]."""
+        with _one_thread():
+            parts = [((x - self.mean) @ self.components).float() for x in _chunks([features])]
+        kept = self.components.shape[1]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, kept), dtype=np.float32)
+
+
+def fit(parts: Sequence[np.ndarray], components: int) -> Reduction:
+    """The first `components` principal components of the rows of all `parts`, float32 [., F].
+
+    Raises ValueError for more components than features or for fewer than two rows, UserError where all rows are
+    the same.
+    """
+    count, width = sum(map(len, parts)), parts[0].shape[1]
+    if components > width or count < 2:
+        raise ValueError(f"{components} components of {count} images with {width} features")
+    with _one_thread():
+        mean = torch.zeros(width, dtype=torch.float64)
+        for x in _chunks(parts):
+            mean += x.sum(0)
+        mean /= count
+        covariance = torch.zeros(width, width, dtype=torch.float64)
+        for x in _chunks(parts):
+            x -= mean
+            covariance += x.T @ x
+        variances, vectors = torch.linalg.eigh(covariance / count)
+    kept, vectors = variances[-components:].flip(0).clamp(min=0), vectors[:, -components:].flip(1)
+    scale = float(kept.mean().sqrt())
+    if not scale > 0:
+        raise UserError("classifier.embedding: all images have the same features; is every image the same?")
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return Reduction(mean, vectors * torch.sign(largest) / scale, float(kept.sum() / variances.clamp(min=0).sum()))
+
+
+def _chunks(parts: Sequence[np.ndarray]) -> Iterator[Tensor]:
+    for part in parts:
+        for first in range(0, len(part), CHUNK):
+            yield torch.tensor(part[first : first + CHUNK], dtype=torch.float64)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Products of one thread, whose order of adding up does not depend on how many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

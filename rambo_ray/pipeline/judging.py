@@ -1,0 +1,91 @@
+"""What u_hat is to a run: fitted in one of two forms, judged on held-out sets, and the judge of candidate batches.
+
+The one place where the network (B.1) and the quadratic u_hat, and their two ways to look at a set, meet.
+
+Letters: N images, F numbers of evidence, C candidates, as in `acquisition.greedy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rambo_ray.acquisition import candidates
+from rambo_ray.acquisition.candidates import CandidateGenerator, Sloped
+from rambo_ray.config.schema import AcquisitionConfig, Config
+from rambo_ray.pipeline.plan import mean_evidence
+from rambo_ray.utility_model import ranking
+from rambo_ray.utility_model.evidence import EvidenceScale
+from rambo_ray.utility_model.fitting import FitInput, FitResult
+from rambo_ray.utility_model.network import UtilityModel
+from rambo_ray.utility_model.quadratic import QuadraticFit, QuadraticInput, QuadraticModel
+from rambo_ray.utility_model.ranking import HeldOut, RankingQuality
+from rambo_ray.utility_samples.mock_rounds import MockPool
+from rambo_ray.utility_samples.sampling import UtilitySample
+
+AnyInput = FitInput | QuadraticInput
+AnyFit = FitResult | QuadraticFit
+AnyModel = UtilityModel | QuadraticModel
+
+
+@dataclass(frozen=True)
+class PoolEvidence:
+    """Standardised evidence [N, F] of images of the pool, and what its numbers mean."""
+
+    numbers: np.ndarray
+    scale: EvidenceScale
+
+    def posterior(self, num_classes: int) -> np.ndarray:
+        """The second opinions' probabilities of the K classes, float64 [N, K]."""
+        return self.scale.posterior(self.numbers, num_classes)
+
+    def take(self, positions: np.ndarray) -> PoolEvidence:
+        """That of the images at `positions`."""
+        return PoolEvidence(self.numbers[positions], self.scale)
+
+
+def held_out(
+    samples: Sequence[UtilitySample], model: AnyModel, images: np.ndarray, pool: MockPool | None, of_evidence: bool
+) -> HeldOut:
+    """u_hat's scores and the true utilities of held-out sets; `images` are u_hat's inputs, as `plan.fit_input` has them.
+
+    of_evidence: these are evidence, and stand for mock rounds' purchases alone.
+    """
+    if of_evidence:
+        assert pool is not None
+        subsets = [tuple(pool.bought(s).tolist()) for s in samples]
+    else:
+        subsets = [s.indices for s in samples]
+    if not samples:
+        scores = np.zeros(0)
+    elif isinstance(model, QuadraticModel):
+        scores = model.score(mean_evidence(subsets, images), np.array([len(s) for s in subsets], dtype=np.float64))
+    else:
+        scores = ranking.set_scores(model, images, subsets)
+    return HeldOut(
+        scores=scores,
+        utilities=np.array([s.utility for s in samples], dtype=np.float64),
+        groups=tuple((s.fold, s.size) for s in samples),
+        sizes=tuple(len(s) for s in subsets),
+    )
+
+
+def follows_filter(config: Config, quality: RankingQuality) -> bool:
+    """Whether u_hat ranks held-out mock rounds no better than chance, so that the run follows the margin filter.
+
+    The paper's u_hat is always followed, as the paper does; so is one that nothing was held out to judge.
+    """
+    return config.utility_samples.source == "mock_rounds" and quality.subsets > 0 and not quality.beats_chance
+
+
+def generator(ask: AcquisitionConfig, judge: Sloped, orders: Callable[[], Mapping[str, np.ndarray]]) -> CandidateGenerator:
+    """The candidate generator that `ask` wants; `orders` makes the strategies' own, rows of candidates."""
+    if ask.candidates == "partition":
+        return candidates.partition
+    tilted = candidates.tilted(judge, ask.temperatures, ask.draws)
+    if ask.candidates == "tilted":
+        return tilted
+    proposed = candidates.proposed(orders())
+    return proposed if ask.candidates == "strategies" else candidates.mixed(tilted, proposed, candidates.partition)
