@@ -23,6 +23,7 @@ from rambo_ray.pipeline import judging
 from rambo_ray.pipeline.judging import AnyFit
 from rambo_ray.pipeline.plan import Plan, fit_input, with_utilities
 from rambo_ray.progress import Stages
+from rambo_ray.utility_model.evidence import ComparedEvidence
 from rambo_ray.utility_model.ranking import HeldOut, RankingQuality
 from rambo_ray.utility_samples.sampling import UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
@@ -30,7 +31,11 @@ from rambo_ray.utility_samples.store import SampleStore
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found. held_out: how u_hat does on sets it was not fitted to; followed: whether the run took its word."""
+    """What a run found.
+
+    held_out: how u_hat does on sets it was not fitted to; followed: whether the run took its word; compared: what
+    the picked images' evidence is like, None without mock rounds.
+    """
 
     selection: Selection
     margins: np.ndarray
@@ -41,6 +46,7 @@ class Outcome:
     held_out: HeldOut
     ranking: RankingQuality
     followed: bool
+    compared: ComparedEvidence | None
     usage: Usage
 
 
@@ -81,6 +87,7 @@ def run(
 
     stages.begin("acquisition")  # lines 15 to 26: a batch at a time what u_hat ranks highest
     selection = cluster.acquire(margins, model) if followed else cluster.follow_filter(margins)
+    compared = cluster.compare(margins, selection)
 
     after = None
     if revealed is not None:  # benchmark mode: the annotators answer, f is trained on S_1
@@ -91,4 +98,4 @@ def run(
     interpolated = with_utilities(measured.interpolation, fitted.interpolated)
     store.write_interpolated(interpolated)
     samples = [*measured.retrained, *interpolated]
-    return Outcome(selection, margins, samples, fitted, before, after, held_out, quality, followed, usage)
+    return Outcome(selection, margins, samples, fitted, before, after, held_out, quality, followed, compared, usage)

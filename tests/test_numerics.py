@@ -19,6 +19,7 @@ from .any_x86 import ROOT, environment, golden_selections
 
 def without_ray(name: str, **more: str) -> dict[str, list]:
     command = [sys.executable, "tests/without_ray.py", f"jobs/configs/{name}.yaml", "cluster.reproducible=any_x86"]
+    command.append("method=paper")
     done = subprocess.run(
         command, cwd=ROOT, env=environment(**numerics.ANY_X86, **more), capture_output=True, text=True, timeout=500
     )

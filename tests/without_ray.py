@@ -10,66 +10,104 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from rambo_ray import numerics, seeds
+from rambo_ray.acquisition import controls
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.classifier import prediction, training
+from rambo_ray.classifier.training import Trained
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
-from rambo_ray.data.problem import LabeledArrays
-from rambo_ray.pipeline import plan
-from rambo_ray.pipeline.plan import Measured, fit_input
+from rambo_ray.data.problem import NONE, Inputs, LabeledArrays, Problem
+from rambo_ray.pipeline import judging, plan
+from rambo_ray.pipeline.judging import PoolEvidence
+from rambo_ray.pipeline.plan import Measured, Plan, fit_input
 from rambo_ray.pipeline.prepared import PreparedProblem, acquire
-from rambo_ray.utility_model import features
-from rambo_ray.utility_model.fitting import fit
+from rambo_ray.utility_model import evidence, features, fitting, quadratic
+from rambo_ray.utility_model.quadratic import QuadraticInput
 from rambo_ray.utility_samples.measuring import Retrainer
+from rambo_ray.utility_samples.mock_rounds import parts
 from rambo_ray.utility_samples.sampling import Measurement, Utility, UtilitySample
 
 
 def measured(retrainer: Retrainer, sample: UtilitySample, utility: Utility) -> UtilitySample:
     """A sample with what `retrainer` measures of it, a retrained one as it reads back from the store (float32)."""
-    found = retrainer.measure(sample.indices, retrain=sample.kind == "retrained")
+    found = retrainer.measure(sample.indices, sample.fold, retrain=sample.kind == "retrained")
     if sample.kind == "retrained":
         found = Measurement(**{n: float(np.float32(v)) if isinstance(v, float) else v for n, v in vars(found).items()})
     return sample.measured(found, utility)
 
 
+def with_evidence(todo: Plan, problem: Problem, seen: Inputs, base: Trained) -> tuple[Plan, np.ndarray, PoolEvidence]:
+    """The plan with mock rounds drawn by the evidence of those that play; that, and the pool's."""
+    players, seed, folds = todo.mock_pool, todo.config.seed, todo.config.utility_samples.evidence_folds
+    assert players is not None
+    inputs, none = np.concatenate([seen.validation, seen.rejected]), todo.training.num_classes
+    rejected = players.labels == NONE
+    settings = replace(todo.training, num_classes=none + 1) if rejected.any() else todo.training
+    labels = np.where(rejected, none, players.labels)
+    part = parts(labels, folds, seeds.generator(seed, "evidence", 0))
+    logits, of_pool = np.empty((len(inputs), settings.num_classes), dtype=np.float32), []
+    for number in range(folds):
+        known = LabeledArrays(seen.labeled, problem.labeled.labels).joined(
+            inputs[part != number], labels[part != number]
+        )
+        trained = training.train(known.inputs, known.labels, settings, seeds.integer(seed, "evidence", 1, number))
+        logits[part == number] = prediction.predict(trained.model, inputs[part == number], settings)[0]
+        of_pool.append(prediction.predict(trained.model, seen.pool, settings)[0])
+    own, own_of_pool = (prediction.predict(base.model, images, todo.training)[0] for images in (inputs, seen.pool))
+    scale, items = evidence.fit(logits, own, players.labels)
+    return todo.with_evidence(items), items, PoolEvidence(scale.of(of_pool, own_of_pool), scale)
+
+
 def select(config: Config) -> Selection:
     """What a run of `config` on CPUs picks."""
     problem, _ = datasets.load(config.data, config.seed)
-    todo = plan.make(config, problem)
+    todo, seen = plan.make(config, problem), Inputs.pixels(problem, None)
     labeled, validation = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation)
-    retrainer = Retrainer(labeled, validation, todo.measuring, "cpu")
+    base = training.train(labeled.inputs, labeled.labels, todo.training, seeds.integer(config.seed, "base_classifier"))
+    arrays, of_pool, known = training.to_arrays(base), None, labeled.inputs
+    if todo.mock_pool is not None:
+        todo, items, of_pool = with_evidence(todo, problem, seen, base)
+        known = np.concatenate([known, seen.validation, seen.rejected])
+    if todo.kind == "evidence":
+        images = items.astype(np.float32)
+    else:
+        encoder = features.Encoder(todo.kind, todo.training, config.utility_model, todo.imagenet_weights)
+        images = encoder.encode(known, arrays)
 
+    retrainer = Retrainer(labeled, validation, todo.measuring, "cpu", todo.mock_pool)
     utility = config.utility_samples.utility
-    parts = Measured(*(tuple(measured(retrainer, sample, utility) for sample in part) for part in todo.parts))
-    seed = seeds.integer(config.seed, "base_classifier")
-    base = training.train(labeled.inputs, labeled.labels, todo.training, seed)
-    arrays = training.to_arrays(base)
-    encoder = features.Encoder(todo.kind, todo.training, config.utility_model, todo.imagenet_weights)
-    task = fit_input(config, parts, encoder.encode(labeled.inputs, arrays))
-    logits, _ = prediction.predict(base.model, problem.pool.pixels, todo.training)
+    found = Measured(*(tuple(measured(retrainer, sample, utility) for sample in part) for part in todo.parts))
+    task = fit_input(config, found, images, todo.mock_pool)
+    model = (quadratic.fit(task) if isinstance(task, QuadraticInput) else fitting.fit(task)).model()
+    margins = prediction.margins(prediction.predict(base.model, seen.pool, todo.training)[0])
     prepared = PreparedProblem(
         labeled=labeled,
         sets={},
-        pool=problem.pool.pixels,
-        rejected=problem.pool.pixels[:0],
+        pool=seen.pool,
+        rejected=seen.rejected,
         answers=None,
         training=todo.training,
         kind=todo.kind,
         imagenet_weights=todo.imagenet_weights,
         task=task,
-        held_out=(),
-        held_out_utilities=(),
+        images=images,
+        held_out=found.held_out,
+        mock_pool=todo.mock_pool,
+        evidence=of_pool if todo.kind == "evidence" else None,
         classifier=arrays,
         before={},
-        margins=prediction.margins(logits),
+        margins=margins,
     )
-    return acquire(config, prepared, fit(task).model())
+    if judging.follows_filter(config, prepared.ranking(model, config.seed)):
+        return controls.follow_filter(margins, config.acquisition, config.seed)
+    return acquire(config, prepared, model)
 
 
 def main() -> None:

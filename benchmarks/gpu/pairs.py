@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from gpu.problems import Problem, load, mean
@@ -23,10 +22,8 @@ from gpu.record import Section
 from gpu.timing import MB, synchronize
 from rambo_ray import seeds
 from rambo_ray.classifier import stacks
-from rambo_ray.utility_samples.measuring import Retrainer, groups, relative_cost
+from rambo_ray.utility_samples.measuring import Retrainer, Subset, groups, relative_cost
 from rambo_ray.utility_samples.sampling import Measurement, UtilitySample, draw_pair, sample_id
-
-Subsets = Sequence[tuple[int, ...]]
 
 
 class Timed(Retrainer):
@@ -34,10 +31,10 @@ class Timed(Retrainer):
 
     otdd_s = 0.0
 
-    def otdd(self, indices: Sequence[int]) -> float:
+    def otdd(self, indices: Sequence[int], fold: int = -1) -> float:
         began = time.perf_counter()
         try:
-            return super().otdd(indices)
+            return super().otdd(indices, fold)
         finally:
             self.otdd_s += time.perf_counter() - began
 
@@ -110,7 +107,7 @@ def _at_once(section: Section, settings: Any, room: float) -> int:
 
 def _piece(section: Section, retrainer: Timed, piece: Sequence[UtilitySample]) -> tuple[dict[str, Any], float]:
     before, began = retrainer.otdd_s, time.perf_counter()
-    found = retrainer.measure_group([sample.indices for sample in piece], len(piece))
+    found = retrainer.measure_group([(sample.indices, sample.fold) for sample in piece], len(piece))
     synchronize(section.device)
     seconds = time.perf_counter() - began
     sizes = [sample.size for sample in piece]
@@ -156,7 +153,7 @@ def _begin(problem: Problem, device: str, smoke: bool) -> None:
         _worker = error
 
 
-def _work(subsets: Subsets) -> tuple[list[Measurement], float, float, int]:
+def _work(subsets: Sequence[Subset]) -> tuple[list[Measurement], float, float, int]:
     """Measurements of a group, the seconds it took and those of its OTDDs, and which process it was."""
     if isinstance(_worker, Exception):
         raise _worker
@@ -169,19 +166,28 @@ def _by_processes(section: Section, problem: Problem, samples: Sequence[UtilityS
     settings = problem.settings("cpu")  # for the groups only, which no precision changes
     pieces = groups(samples, settings, 4 if section.device == "cpu" else GROUP)
     ordered = sorted(pieces, key=lambda piece: -sum(relative_cost(sample.size) for sample in piece))
+    costs = [sum(relative_cost(sample.size) for sample in piece) for piece in ordered]
+    found, done = [], 0.0
     began = time.perf_counter()
     context = multiprocessing.get_context("fork")
     with context.Pool(count, _begin, (problem, section.device, section.smoke)) as pool:
-        work = [[sample.indices for sample in piece] for piece in ordered]
-        started = pool.imap_unordered(_work, work)
+        started = pool.imap(_work, [[(sample.indices, sample.fold) for sample in piece] for piece in ordered])
         until = time.monotonic() + 0.6 * section.left  # the rest is for one process
-        found = [started.next(timeout=max(until - time.monotonic(), 0.1)) for _ in work]
+        for cost in costs:
+            try:
+                found.append(started.next(timeout=max(until - time.monotonic(), 0.1)))
+            except multiprocessing.TimeoutError:
+                section.skip(f"{len(costs) - len(found)} of {len(costs)} groups by {count} processes: no time left")
+                break
+            done += cost
+        seconds = time.perf_counter() - began
     measured = [m for measurements, *_ in found for m in measurements]
+    if not measured:
+        return {"processes": count, "models": 0, "seconds": seconds}
     busy: dict[int, float] = {}
-    for _, seconds, _, process in found:
-        busy[process] = busy.get(process, 0.0) + seconds
-    return {"seconds": time.perf_counter() - began, "processes": count, "groups": len(pieces), "models": len(measured),
-            "busy_s": sorted(busy.values()), "otdd_s": sum(otdd for _, _, otdd, _ in found),
+    for _, of_one, _, process in found:
+        busy[process] = busy.get(process, 0.0) + of_one
+    return {"seconds": seconds, "seconds_all": seconds * sum(costs) / done, "processes": count, "groups": len(found),
+            "models": len(measured), "busy_s": sorted(busy.values()), "otdd_s": sum(otdd for _, _, otdd, _ in found),
             "epochs": mean([m.epochs for m in measured]), "accuracy": mean([m.accuracy for m in measured]),
-            "images_per_s": sum(m.images_seen for m in measured) / (time.perf_counter() - began),
-            "distinct_otdds": len(np.unique([m.otdd for m in measured]))}  # fmt: skip
+            "images_per_s": sum(m.images_seen for m in measured) / seconds}  # fmt: skip

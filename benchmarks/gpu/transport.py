@@ -76,7 +76,7 @@ def _cross_problems(section: Section, transport: Transport, n: int, k: int) -> N
     section.put("cross_problems", {
         "subsets": count, "n": n, "m": costs.shape[2], "updates": updates, "costs_s_cpu": cost_s / count,
         "numpy_s_per_subset": numpy_s / count, "torch_s_per_subset": torch_s / count,
-        "move_s_per_subset": move_s / count, "ratio": numpy_s / torch_s
+        "move_s_per_subset": move_s / count, "ratio": numpy_s / torch_s,
         "distance": far, "distance_bound": bound, "within": far <= bound,
     })  # fmt: skip
 

@@ -48,6 +48,8 @@ def _values(said: Mapping[str, Any]) -> str:
         return ", ".join(f"`{_shown(value)}`" for value in said["enum"])
     if "const" in said:
         return f"`{_shown(said['const'])}`"
+    if said["type"] == "array":
+        return f"list of {_values(said['items'])}"
     kinds = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
     kinds["null"] = "`null`"
     bounds = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
@@ -58,6 +60,8 @@ def _values(said: Mapping[str, Any]) -> str:
 def _shown(value: object) -> str:
     """A value as it is written in YAML."""
     words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 

@@ -33,6 +33,7 @@ from rambo_ray.acquisition.baselines import NESTED, STRATEGIES
 from rambo_ray.config import loading
 from rambo_ray.config.explain import explain
 from rambo_ray.config.schema import AcquisitionConfig, Config, Count, Section
+from rambo_ray.config.unread import unread
 from rambo_ray.errors import UserError, nearest
 
 Split = Literal["redrawn", "fixed"]
@@ -213,7 +214,11 @@ def _checked(
                     raise UserError(f"panels: {panel.name}: paper: {budget}: {name}: no such budget and method here")
         for method in methods:
             for budget in budgets:
-                made.config(panel, method, budget, panel.seeds[0])  # raises UserError for what cannot be
+                config = made.config(panel, method, budget, panel.seeds[0])  # raises UserError for what cannot be
+                ignored = unread(config) if method.fits else {}
+                for key in method.values:
+                    if key in ignored:
+                        raise UserError(f"methods: {method.name}: {key}: is {ignored[key]}")
     return made
 
 
@@ -237,8 +242,9 @@ def _panel(entry: PanelEntry, beside: Path, configs: Path, overrides: Sequence[s
     if found is None:
         where = " or ".join(str(folder) for folder in dict.fromkeys((configs, beside)))
         raise UserError(f"panels: config={entry.config}: no such file in {where}; give the path of a YAML file")
-    config = loading.with_values(loading.load(found), entry.set)
-    config = loading.parse(loading.apply_overrides(config.model_dump(), overrides))
+    content = loading.with_keys(loading.read_yaml(found), entry.set)
+    # What neither the file nor the panel nor the command says is decided by the method, so by all of them together.
+    config = loading.parse(loading.apply_overrides(content, overrides))
     if config.data.name == "own":
         raise UserError(f"panels: config={entry.config}: data.name=own: has no labels of the pool; give a benchmark")
     paper = {

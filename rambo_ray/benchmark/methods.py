@@ -33,7 +33,7 @@ def pick(
         task = prepared.fit_input(config)
         model = fit(controls.shuffled(task, config.seed) if method.kind == "rambo_shuffled" else task).model()
         fit_seconds = time.monotonic() - began
-        ranking = prepared.ranking(model)
+        ranking = prepared.ranking(model, config.seed)
         # What shuffled utilities are worth is to be seen, so that u_hat is always followed.
         if method.kind != "rambo_shuffled" and judging.follows_filter(config, ranking):
             positions = controls.margin_m_random(prepared.margins, config.acquisition, config.seed)

@@ -13,9 +13,10 @@ import time
 import numpy as np
 
 from rambo_ray.cli.entry import configuration
+from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
-from rambo_ray.config.schema import Config
+from rambo_ray.config.schema import HEADS, Config
 from rambo_ray.data import datasets
 from rambo_ray.pipeline import plan
 from rambo_ray.pipeline.outputs import Output
@@ -40,15 +41,22 @@ def execute(config: Config, folder: str) -> Measured:
     stages = Stages(every_s=config.output.progress_seconds)
     todo = plan.make(config, problem)
     stages.say(
-        f"Utility samples of {config.data.name}: {len(todo.offline) // 2} pairs, {len(todo.nested_sets)} nested sets "
-        f"and {len(todo.held_out)} held-out subsets of {len(problem.labeled)} labelled images"
+        f"Utility samples of {config.data.name}, k={len(problem.labeled)}: {len(todo.offline) // 2} pairs of subsets, "
+        f"{len(todo.rounds) // 2} of mock rounds, {len(todo.nested_sets)} nested sets, {len(todo.held_out)} held out"
     )
     output = Output.claim(folder, config)
     with connect(config.cluster) as session:
         stages.say(f"Ray: {session.describe()}")
         store = SampleStore(output.folder / "utility_samples", config.utility_samples.utility)
+        if config.classifier.name in HEADS:
+            stages.begin("embeddings")
+        seen = embed.inputs(session, config, problem, None, stages.progress)
+        cluster = ClusterRun(session, todo.on(session.device), problem, None, seen)
+        if todo.mock_pool is not None:  # which rounds a run draws depends on the evidence
+            stages.begin("evidence")
+            cluster.draw_rounds(stages.progress)
         stages.begin("utility samples")
-        measured, usage = ClusterRun(session, todo.on(session.device), problem, None).measure(store, stages.progress)
+        measured, usage = cluster.measure(store, stages.progress)
         stages.end()
     utilities = np.array([s.utility for s in measured.retrained])
     stages.say(

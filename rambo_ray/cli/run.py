@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -21,10 +22,14 @@ from rambo_ray.pipeline.outputs import Output, manifest
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
 from rambo_ray.rambo import Outcome, run
-from rambo_ray.report.page import ReportContent, ranking_reading, render
+from rambo_ray.report.content import ReportContent
+from rambo_ray.report.page import render
+from rambo_ray.report.reading import Judgement
 from rambo_ray.utility_model import evidence, quadratic
 from rambo_ray.utility_model.network import save
 from rambo_ray.utility_model.quadratic import QuadraticFit
+
+_SUMMARY_LETTERS = 90  # of a line of the summary, beside what it is about
 
 
 def called(parsed: argparse.Namespace) -> int:
@@ -59,7 +64,7 @@ def execute(config: Config) -> dict[str, Any]:
         outcome = run(todo, problem, revealed, session, output.folder, stages)
         metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
     _write(output, config, problem, revealed, outcome, metrics)
-    stages.say(_summary(metrics, output))
+    stages.say(_summary(metrics, config, output))
     return metrics
 
 
@@ -113,7 +118,8 @@ def _describe_cluster(session: Session, settings: TrainingSettings) -> str:
     kernels = choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels)
     how = " in compiled kernels" if kernels == "compiled" else ""
     how += ", as on any x86 CPU" if settings.reproducible == "any_x86" else ""
-    return f"Ray: {session.describe()}; {settings.classifier} on {session.device}, {settings.precision}{how}"
+    head = ", a head on frozen embeddings," if settings.embedding else ""
+    return f"Ray: {session.describe()}; {settings.classifier}{head} on {session.device}, {settings.precision}{how}"
 
 
 def _metrics(
@@ -186,7 +192,11 @@ def _write(
 ) -> None:
     made = manifest(config, problem, metrics["precision"])
     if isinstance(outcome.fit, QuadraticFit):
-        quadratic.save(outcome.fit.fitted, output.folder, {"inputs": evidence.names(problem.class_names, problem.rejected is not None)})
+        quadratic.save(
+            outcome.fit.fitted,
+            output.folder,
+            {"inputs": evidence.names(problem.class_names, problem.rejected is not None)},
+        )
     else:
         scale = outcome.fit.scale
         extra = {"ot_divisor": scale.ot, "scale": asdict(scale), "lambda": outcome.fit.lambdas}
@@ -203,13 +213,15 @@ def _write(
         margins=outcome.margins,
         samples=outcome.samples,
         history=outcome.fit.history,
-        held_out=(outcome.held_out.scores, outcome.held_out.utilities),
+        held_out=outcome.held_out,
+        u_hat=outcome.fit.fitted if isinstance(outcome.fit, QuadraticFit) else None,
+        compared=outcome.compared,
     )
     output.write_text("report.html", render(content))
     output.write_selection(outcome.selection, problem.pool.ids)
 
 
-def _summary(metrics: dict[str, Any], output: Output) -> str:
+def _summary(metrics: dict[str, Any], config: Config, output: Output) -> str:
     def change(name: str) -> str | None:
         before, after = metrics["accuracy_before"][name], (metrics["accuracy_after"] or {}).get(name)
         if before is None:
@@ -218,13 +230,12 @@ def _summary(metrics: dict[str, Any], output: Output) -> str:
             return f"{before:.3f}"
         return f"{before:.3f} -> {after:.3f} ({100 * (after - before):+.1f} points)"
 
-    ranking = metrics["ranking"]
     lines = ["", f"{metrics['sizes']['budget']} images picked in {duration(metrics['seconds']['total'])}"]
     rows = [("accuracy on S_val", change("validation")), ("accuracy on test", change("test"))]
-    if ranking["held_out_subsets"]:
-        share, tau = ranking["held_out_pairwise_accuracy"], ranking["held_out_kendall_tau"]
-        rows.append(("u_hat's ranking", f"{share:.2f} of held-out pairs in the right order, Kendall tau {tau:+.2f}:"))
-        rows.append(("", ranking_reading(ranking)[0]))
+    if metrics["ranking"]["held_out_subsets"]:
+        said = Judgement.of(metrics, config).sentence("u_hat")
+        lines_said = textwrap.wrap(said.replace(" %", "\u00a0%"), _SUMMARY_LETTERS)  # a number keeps its unit
+        rows += [("" if i else "u_hat", line.replace("\u00a0", " ")) for i, line in enumerate(lines_said)]
     rows += [
         ("selection", str(output.folder / "selection.parquet")),
         ("report", str(output.folder / "report.html")),

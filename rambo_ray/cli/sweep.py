@@ -123,6 +123,8 @@ def _requests(
     k = len(data(search_space.configure(base, {}, seeds[0]))[0].labeled)
     ask = space.simulation
     scale = simulation.scale(base, configs[seeds[0]], k, visible=ask.visible, budget=ask.budget)
+    # Where any point has strategies propose batches, they pick by what f says of the pools that are acquired from.
+    outputs = any(c.acquisition.candidates in ("strategies", "mixed") for each in configs.values() for c in each)
     requests: dict[str, Request] = {}
     fingerprints = {}
     for seed in seeds:
@@ -133,14 +135,15 @@ def _requests(
             if oracle and revealed is None:
                 raise UserError(f"--oracle: data.name={config.data.name} has no labels of the pool; leave --oracle out")
             todo = plan.make(config, problem)
-            requests.setdefault(prepared_key(config), Request(todo, problem, revealed if oracle else None))
+            answers = revealed if oracle else None
+            requests.setdefault(prepared_key(config), Request(todo, problem, answers, outputs and oracle))
             if space.objective.simulated == 0:
                 continue
             small = simulation.fold_config(config, k, scale)
             for index in range(ask.folds):
                 if prepared_key(small, index) not in requests:
-                    part, answers = simulation.fold(at_hand, index, ask.folds, small.data.num_labeled, seed)
-                    requests[prepared_key(small, index)] = Request(plan.make(small, part), part, answers)
+                    part, hidden = simulation.fold(at_hand, index, ask.folds, small.data.num_labeled, seed)
+                    requests[prepared_key(small, index)] = Request(plan.make(small, part), part, hidden, outputs)
     return requests, fingerprints, k, scale
 
 

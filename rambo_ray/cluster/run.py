@@ -29,6 +29,7 @@ from rambo_ray.pipeline.judging import AnyFit, AnyInput, AnyModel, PoolEvidence
 from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.progress import Progress
 from rambo_ray.utility_model import features, quadratic
+from rambo_ray.utility_model.evidence import ComparedEvidence
 from rambo_ray.utility_model.network import UtilityModel
 from rambo_ray.utility_model.quadratic import QuadraticInput, QuadraticModel
 from rambo_ray.utility_samples.store import SampleStore
@@ -126,7 +127,7 @@ class ClusterRun:
         return self._encodings(ray.put(known), np.arange(len(known)), None)
 
     def evidence_of(self, positions: np.ndarray, done: Callable[[int], None] = lambda count: None) -> PoolEvidence:
-        """Evidence of the pool's images at `positions`; `done` is told of images that one classifier is through with."""
+        """Evidence of the pool's images at `positions`; `done` is told of images that a classifier is through with."""
         assert self.opinions is not None
         images = self.seen.pool[positions]
         return evidence.of_images(self.session, self.plan, self.opinions, self._base, images, done)
@@ -192,6 +193,13 @@ class ClusterRun:
         """What the margin filter picks without u_hat: a random batch of the smallest margins in each step."""
         return controls.follow_filter(margins, self.plan.config.acquisition, self.plan.config.seed)
 
+    def compare(self, margins: np.ndarray, selection: Selection) -> ComparedEvidence | None:
+        """What the picked images' evidence is like, for the report; None where no evidence was gathered."""
+        if self.opinions is None:
+            return None
+        filtered = greedy.smallest_margins(margins, self.plan.config.acquisition.margin_pool)
+        return judging.compared(selection.pool_index, filtered, len(margins), self.evidence_of)
+
     def strategy_inputs(
         self, positions: np.ndarray | None = None, done: Callable[[int], None] = lambda count: None
     ) -> StrategyInputs:
@@ -234,6 +242,4 @@ class ClusterRun:
 
     def _encoder(self, model: UtilityModel | None) -> features.Encoder:
         plan = self.plan
-        return features.Encoder(
-            plan.kind, plan.training, plan.config.utility_model, plan.imagenet_weights, model
-        )
+        return features.Encoder(plan.kind, plan.training, plan.config.utility_model, plan.imagenet_weights, model)

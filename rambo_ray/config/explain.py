@@ -49,7 +49,9 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any
         if inner is not None:
             yield from keys_of(inner, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", field.default, field.description or ""
+            # As YAML has it, which knows no tuples.
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            yield f"{prefix}{name}", default, field.description or ""
 
 
 def _known(name: str, separator: str, root: type[BaseModel], owner: type[BaseModel]) -> str:

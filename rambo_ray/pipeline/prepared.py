@@ -29,6 +29,7 @@ from rambo_ray.pipeline.plan import Plan
 from rambo_ray.utility_model import features
 from rambo_ray.utility_model.quadratic import QuadraticInput, QuadraticModel
 from rambo_ray.utility_model.ranking import RankingQuality
+from rambo_ray.utility_samples.measuring import MeasurementSettings
 from rambo_ray.utility_samples.mock_rounds import MockPool
 from rambo_ray.utility_samples.sampling import UtilitySample
 
@@ -82,9 +83,10 @@ class PreparedProblem:
             raise ValueError("this prepared problem's pool has no labels to answer with")
         return self.answers
 
-    def ranking(self, model: AnyModel) -> RankingQuality:
-        """How well u_hat ranks the held-out sets."""
-        return judging.held_out(self.held_out, model, self.images, self.mock_pool, self.kind == "evidence").quality()
+    def ranking(self, model: AnyModel, seed: int) -> RankingQuality:
+        """How well u_hat ranks the held-out sets; `seed` is the run's."""
+        found = judging.held_out(self.held_out, model, self.images, self.mock_pool, self.kind == "evidence")
+        return found.quality(seed)
 
     def fit_input(self, config: Config) -> AnyInput:
         """What u_hat is fitted to under `config`."""
@@ -95,9 +97,7 @@ class PreparedProblem:
         return replace(self.task, config=config.utility_model, seed=config.seed)
 
 
-def acquire_and_retrain(
-    config: Config, prepared: PreparedProblem, model: AnyModel, device: str
-) -> dict[str, float]:
+def acquire_and_retrain(config: Config, prepared: PreparedProblem, model: AnyModel, device: str) -> dict[str, float]:
     """Acquire B images with u_hat, have them answered, and train f: its accuracy on each of the problem's sets.
 
     Raises ValueError where the problem has no answers.
@@ -175,4 +175,7 @@ def _judge(
 def prepared_key(config: Config, fold: int = -1) -> str:
     """Which prepared problem a configuration is run on: all that the utility samples and f depend on. -1: no fold."""
     kept = {k: v for k, v in loading.flatten(config).items() if k == "seed" or loading.needs_retraining(k)}
-    return json.dumps([fold, kept], sort_keys=True)
+    # What a fit's input looks like, and whether mock rounds have their OTDD measured.
+    model = config.utility_model
+    rounds_otdd = config.utility_samples.source != "subsets" and MeasurementSettings.wants_round_otdd(model)
+    return json.dumps([fold, kept, model.architecture, model.fit_on, rounds_otdd], sort_keys=True)

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from rambo_ray.acquisition.greedy import Selection
-from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.data.problem import NONE, Problem, Revealed
 
 # The page stays below 3 MB whatever is picked: pictures end where they have used up their share.
 MOST_BYTES = 1_600_000
@@ -26,6 +26,7 @@ TILE = 96  # pixels a picked image takes on the page, about
 PHOTO = 64  # images with a longer side are photographs: shrunk, JPEG, drawn smoothly
 PHOTO_PIXELS = 160
 MOST_CLASSES = 30
+NO_CLASS = "none"  # of the classes: what an annotator would say
 NAME_LETTERS, ID_LETTERS, SHORT_ID_LETTERS = 60, 200, 28
 
 
@@ -63,7 +64,8 @@ def tiles(selection: Selection, problem: Problem, revealed: Revealed | None, cou
         source, width, height, smooth = picture(problem.pool.pixels[index])
         name = None
         if revealed is not None:
-            name = shortened(problem.class_names[revealed.pool_labels[index]], NAME_LETTERS)
+            label = int(revealed.pool_labels[index])
+            name = NO_CLASS if label == NONE else shortened(problem.class_names[label], NAME_LETTERS)
         given = shortened(problem.pool.ids[index], ID_LETTERS)
         # The markup around a picture, the strings in it up to three times, a letter up to 5 when escaped.
         left -= len(source) + 500 + 15 * (len(given) + len(name or ""))
@@ -100,7 +102,9 @@ def class_bars(selection: Selection, problem: Problem, revealed: Revealed | None
     """
     if revealed is None:
         return []
-    names, labels = problem.class_names, revealed.pool_labels
+    names, labels = list(problem.class_names), revealed.pool_labels
+    if (labels == NONE).any():
+        names, labels = [*names, NO_CLASS], np.where(labels == NONE, len(names), labels)
     picked = np.bincount(labels[selection.pool_index], minlength=len(names))
     pool = np.bincount(labels, minlength=len(names)) / max(1, len(labels))
     expected = pool * picked.sum()

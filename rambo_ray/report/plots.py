@@ -76,14 +76,15 @@ def step_scores(scores: Sequence[np.ndarray]) -> bytes | None:
 
     Where there is room, a step's candidates stand side by side from the worst to the best.
     """
-    if not any(len(of_step) for of_step in scores):
+    if not any(np.isfinite(of_step).any() for of_step in scores):
         return None
     figure, axes = new_figure("step j", "score by û (no unit)")
     spread = 0.3 if len(scores) <= MOST_SPREAD_STEPS else 0.0
     most = max(2, MOST_DOTS // len(scores))
     places, drawn, taken = [], [], []
     for j, of_step in enumerate(scores):
-        y = thinned(np.sort(np.asarray(of_step, np.float64)), most)
+        of_step = np.asarray(of_step, np.float64)
+        y = thinned(np.sort(of_step[np.isfinite(of_step)]), most)
         x = j + spread * np.linspace(-1, 1, len(y)) if len(y) > 1 else np.full(len(y), float(j))
         places.append(x)
         drawn.append(y)
@@ -99,8 +100,8 @@ def step_scores(scores: Sequence[np.ndarray]) -> bytes | None:
 
 
 def utility_by_size(samples: Sequence[UtilitySample], utility: Utility) -> bytes | None:
-    """Utility against size of the subsets that were retrained, the nested sets S_0, ..., S_tau_1 marked."""
-    retrained = [s for s in samples if s.kind == "retrained" and np.isfinite(s.utility)]
+    """Utility against size of the subsets of S_0 that were retrained, the nested sets S_0, ..., S_tau_1 marked."""
+    retrained = [s for s in samples if s.kind == "retrained" and s.fold < 0 and np.isfinite(s.utility)]
     if not retrained:
         return None
     figure, axes = new_figure("subset size (images)", UTILITY_LABELS[utility])
@@ -131,7 +132,9 @@ def utility_by_size(samples: Sequence[UtilitySample], utility: Utility) -> bytes
 def transport_by_utility(samples: Sequence[UtilitySample], utility: Utility) -> bytes | None:
     """OTDD to S_val against utility of the retrained subsets, shaded by size."""
     found = [
-        (s.utility, s.measurement.otdd, s.size) for s in samples if s.kind == "retrained" and s.measurement is not None
+        (s.utility, s.measurement.otdd, s.size)
+        for s in samples
+        if s.kind == "retrained" and s.fold < 0 and s.measurement is not None
     ]
     points = np.array(found, np.float64).reshape(-1, 3)
     points = points[np.isfinite(points).all(axis=1)]

@@ -30,6 +30,7 @@ from rambo_ray import seeds
 from rambo_ray.config import loading
 from rambo_ray.config.explain import explain
 from rambo_ray.config.schema import Config, Count, CountOrNone, NonNegative, Section
+from rambo_ray.config.unread import unread
 from rambo_ray.errors import UserError, nearest
 
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -229,12 +230,15 @@ def configure(base: Config, values: Mapping[str, Any], seed: int) -> Config:
 def _check(space: Space, base: Config) -> None:
     known = loading.dotted_keys()
     method = space.search.method
+    ignored = unread(base)
     for key, dimension in space.keys.items():
         if key not in known:
             raise UserError(f"keys: {key}: unknown key of the configuration; {nearest(key, known)}")
         if key.startswith(_FIXED) and key not in _FREE:
             remedy = "list several under 'seeds'" if key == "seed" else "set it with --config, not in a space"
             raise UserError(f"keys: {key}: is not a setting that a sweep varies; {remedy}")
+        if key in ignored and ignored[key].decides not in space.keys and "method" not in space.keys:
+            raise UserError(f"keys: {key}: is {ignored[key]}, or leave it out of the space")
         if dimension.grid is not None and method != "grid":
             raise UserError(f"keys: {key}: grid={dimension.grid}: search.method={method} draws values; write 'choice'")
         if method == "optuna" and loading.needs_retraining(key):

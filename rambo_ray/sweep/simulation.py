@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rambo_ray import seeds
-from rambo_ray.config.schema import Config, nested_sizes
+from rambo_ray.config.schema import Config, PretrainingConfig, nested_sizes
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
 
@@ -77,26 +77,31 @@ def fold_config(config: Config, k: int, by: FoldScale) -> Config:
             f"simulation: a fold of k={k} labelled images would see {visible} and acquire {acquired} of the other "
             f"{k - visible}; it needs 8 to see and 1 to acquire: raise k, or change the space's simulation section"
         )
-    sizes = nested_sizes(config.pretraining, k_of(config, k))
-    k_1 = min(max(2, round(sizes[0] * visible / sizes[-1])), visible - 1)
-    steps = min(len(sizes) - 1, visible - k_1)
     b = max(1, round(config.acquisition.batch_size * by.acquired))
     b = min(b, acquired)
     margin_pool = min(max(b, round(config.acquisition.margin_pool * by.acquired)), k - visible)
     samples = config.utility_samples
-    min_size = samples.min_size and max(1, round(samples.min_size * visible / sizes[-1]))
+    min_size = samples.min_size and max(1, round(samples.min_size * visible / k_of(config, k)))
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"num_labeled": visible}),
             "utility_samples": samples.model_copy(update={"min_size": min_size, "num_held_out": 0}),
-            "pretraining": config.pretraining.model_copy(
-                update={"k_1": k_1, "batch_size": -(-(visible - k_1) // steps), "tau_1": None}
-            ),
+            "pretraining": _pretraining(config, k_of(config, k), visible),
             "acquisition": config.acquisition.model_copy(
                 update={"budget": acquired, "batch_size": b, "margin_pool": margin_pool}
             ),
         }
     )
+
+
+def _pretraining(config: Config, k: int, visible: int) -> PretrainingConfig:
+    """That of a fold which sees `visible` of k images: as many iterations, where k and S_0's subsets are at all read."""
+    if config.utility_samples.source == "mock_rounds":
+        return config.pretraining
+    sizes = nested_sizes(config.pretraining, k)
+    k_1 = min(max(2, round(sizes[0] * visible / sizes[-1])), visible - 1)
+    steps = min(len(sizes) - 1, visible - k_1)
+    return config.pretraining.model_copy(update={"k_1": k_1, "batch_size": -(-(visible - k_1) // steps), "tau_1": None})
 
 
 def k_of(config: Config, k: int) -> int:

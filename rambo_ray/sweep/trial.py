@@ -74,7 +74,7 @@ def evaluate(
 
     nan = float("nan")
     model = fit(prepared.fit_input(config), shown).model()
-    ranking = prepared.ranking(model)
+    ranking = prepared.ranking(model, config.seed)
 
     accuracies, gains = [], []
     for fold_config, fold in folds:

@@ -95,6 +95,15 @@ class EvidenceScale:
         return (numbers - self.mean) / self.deviation
 
 
+@dataclass(frozen=True)
+class ComparedEvidence:
+    """Mean evidence [F], in its own units, of what was picked, of the M smallest margins and of the whole pool."""
+
+    picked: np.ndarray
+    filtered: np.ndarray
+    pool: np.ndarray
+
+
 def fit(logits: np.ndarray, own_logits: np.ndarray, labels: np.ndarray) -> tuple[EvidenceScale, np.ndarray]:
     """The scale, and the evidence float64 [V + R, F], of the images that play in mock rounds.
 

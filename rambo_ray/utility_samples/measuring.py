@@ -16,7 +16,7 @@ import numpy as np
 from rambo_ray import seeds
 from rambo_ray.classifier import heads, prediction, stacks, training
 from rambo_ray.classifier.training import TrainingSettings
-from rambo_ray.config.schema import Config
+from rambo_ray.config.schema import Config, UtilityModelConfig
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.otdd import Transport
 from rambo_ray.utility_samples.mock_rounds import MockPool
@@ -60,9 +60,13 @@ class MeasurementSettings:
             samples.otdd_method,
             samples.otdd_solver,
             samples.otdd_entreg,
-            # A regression on evidence has no use for it.
-            round_otdd=config.utility_model.architecture == "network" and config.utility_model.lambda_ot > 0,
+            round_otdd=cls.wants_round_otdd(config.utility_model),
         )
+
+    @staticmethod
+    def wants_round_otdd(model: UtilityModelConfig) -> bool:
+        """Whether u_hat has a use for the OTDD of mock rounds: a regression on evidence has none."""
+        return model.architecture == "network" and model.lambda_ot > 0
 
     def identity(self, fingerprint: str) -> str:
         """Everything but the subset that a measurement depends on, for `sampling.sample_id`.
@@ -158,7 +162,8 @@ class Retrainer:
                 scores = self._scores(result.logits, subsets[number][1])
                 trainings[number].append((scores, result.epochs, result.images_seen, result.seconds))
         return [
-            _measurement(own, self._otdd(indices, fold)) for own, (indices, fold) in zip(trainings, subsets, strict=True)
+            _measurement(own, self._otdd(indices, fold))
+            for own, (indices, fold) in zip(trainings, subsets, strict=True)
         ]
 
     def _otdd(self, indices: Sequence[int], fold: int) -> float:

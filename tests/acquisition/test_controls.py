@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import controls, greedy
+from rambo_ray.acquisition import candidates, controls
 from rambo_ray.config.schema import AcquisitionConfig, UtilityModelConfig
 from rambo_ray.utility_model.fitting import FitInput
 from rambo_ray.utility_model.objective import Pairs

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import greedy
+from rambo_ray.acquisition import candidates, greedy
+from rambo_ray.acquisition.candidates import Candidates
 from rambo_ray.acquisition.greedy import JoinedSets, Selection, acquire, score_batches, smallest_margins
 from rambo_ray.config.schema import AcquisitionConfig
 from rambo_ray.utility_model.network import Architecture, UtilityModel, initialise
@@ -44,7 +45,7 @@ def run(
     net, pool, labeled = model(), images(len(margins), 1), images(5, 2)
     ask = wanted(budget, b, m)
     encoded, own = encode(net, pool[greedy.candidates(margins, ask)]), encode(net, labeled)
-    judge = JoinedSets(own, encoded, score or partial(score_batches, net, encoded))
+    judge = JoinedSets(own, encoded, score or partial(score_batches, net, encoded), net)
     return acquire(margins, judge, ask, seed, **keys)
 
 
@@ -178,8 +179,9 @@ class TestInvariants:
         assert found.pool_index.tolist() == sorted(offered[0][1].tolist())
 
     def test_a_generator_of_one_s_own(self) -> None:
-        def neighbours(candidates: np.ndarray, b: int, generator: np.random.Generator) -> np.ndarray:
-            return candidates[: len(candidates) // b * b].reshape(-1, b)
+        def neighbours(rows: np.ndarray, b: int, generator: np.random.Generator) -> Candidates:
+            count = len(rows) // b
+            return Candidates(rows[: count * b].reshape(-1, b), tuple(f"from {b * i}" for i in range(count)))
 
         margins = np.arange(12)[::-1] / 12
         found = run(
@@ -188,6 +190,7 @@ class TestInvariants:
         # Positions by margin: 0..5 are offered, 3..5 win; then 0..2 and 6..8, the latter win.
         assert found.pool_index.tolist() == [8, 7, 6, 5, 4, 3]
         assert [s.tolist() for s in found.step_scores] == [[0.0, 3.0], [0.0, 6.0]]
+        assert found.kinds == ("from 3", "from 3")
 
 
 class TestRefusals:
@@ -205,7 +208,7 @@ class TestRefusals:
 
     def test_a_generator_without_batches(self) -> None:
         with pytest.raises(ValueError, match="step 0: no batch of 2 images in 6 candidates"):
-            run(np.zeros(12), 6, 2, 6, generate=lambda candidates, b, generator: np.zeros((0, b), dtype=int))
+            run(np.zeros(12), 6, 2, 6, generate=lambda rows, b, generator: Candidates(np.zeros((0, b), dtype=int), ()))
 
 
 class TestScoreBatches:
@@ -252,11 +255,11 @@ class TestParts:
 
     @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**32))
     def test_random_partition(self, count: int, b: int, seed: int) -> None:
-        candidates = np.arange(100, 100 + count)
-        batches = candidates.random_partition(candidates, b, np.random.default_rng(seed))
+        rows = np.arange(100, 100 + count)
+        batches = candidates.random_partition(rows, b, np.random.default_rng(seed))
         assert batches.shape == (count // b, b)
-        assert len(set(batches.ravel().tolist())) == batches.size and set(batches.ravel()) <= set(candidates)
-        assert candidates.tolist() == list(range(100, 100 + count))  # not shuffled in place
+        assert len(set(batches.ravel().tolist())) == batches.size and set(batches.ravel()) <= set(rows)
+        assert rows.tolist() == list(range(100, 100 + count))  # not shuffled in place
 
     def test_random_partition_favours_nobody(self) -> None:
         # Of 10 candidates 9 are dealt: every one is equally likely in every place.

@@ -16,7 +16,7 @@ from rambo_ray.errors import UserError
 JOBS = Path(__file__).parents[2] / "jobs"
 SMOKE = {
     "title": "t",
-    "panels": [{"config": "digits_smoke.yaml"}],
+    "panels": [{"config": "digits_smoke.yaml", "set": {"method": "paper"}}],
     "methods": ["random", "margin_m_random", "rambo"],
     "budgets": [20],
     "seeds": 2,
@@ -64,8 +64,8 @@ def test_a_cells_configuration(tmp_path: Path) -> None:
     without = {"name": "no OT", "method": "rambo", "set": {"utility_model.lambda_ot": 0.0}}
     methods = ["random", "margin_m_random", without]
     panels = [
-        {"config": "digits_smoke.yaml", "set": {"acquisition.batch_size": 5}},
-        {"config": "digits_smoke.yaml", "split": "fixed", "name": "same split"},
+        {"config": "digits_smoke.yaml", "set": {"method": "paper", "acquisition.batch_size": 5}},
+        {"config": "digits_smoke.yaml", "split": "fixed", "name": "same split", "set": {"method": "paper"}},
     ]
     made = load(tmp_path, "acquisition.margin_pool=70", panels=panels, methods=methods)
     assert [panel.name for panel in made.panels] == ["digits", "same split"]

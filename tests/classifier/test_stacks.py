@@ -221,7 +221,7 @@ def test_measured_in_stacks_or_alone(at_once: int) -> None:
     retrainer = Retrainer(*data, measuring, "cpu")
     subsets = [tuple(map(int, subset)) for subset in subsets_of([22, 25, 31], 60)]
     alone = [retrainer.measure(subset) for subset in subsets]
-    stacked = retrainer.measure_group(subsets, at_once)
+    stacked = retrainer.measure_group([(subset, -1) for subset in subsets], at_once)
     for a, b in zip(alone, stacked, strict=True):
         assert (a.epochs, a.images_seen, a.otdd) == (b.epochs, b.images_seen, b.otdd)
         assert b.soft_accuracy == pytest.approx(a.soft_accuracy, abs=1e-4)

@@ -163,7 +163,8 @@ def test_all_keys_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main.job("run", ["--keys"])
     lines = capsys.readouterr().out.splitlines()
-    assert ended.value.code == 0 and lines[:2] == ["seed=0", "    every random decision follows from it"]
+    assert ended.value.code == 0 and lines[0] == "method=mock_rounds"
+    assert lines[2:4] == ["seed=0", "    every random decision follows from it"]
     assert any(line.startswith("acquisition.budget=") for line in lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import psutil
 
@@ -11,14 +12,18 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 
+ROOT = Path(__file__).parents[2]
 SMOKE = "jobs/configs/digits_smoke.yaml"
 
 
 def smoke(*overrides: str) -> Config:
-    """jobs/configs/digits_smoke.yaml with overrides."""
-    from pathlib import Path
+    """jobs/configs/digits_smoke.yaml by the paper's method, with overrides."""
+    return loading.load(ROOT / SMOKE, ["method=paper", *overrides])
 
-    return loading.load(Path(__file__).parents[2] / SMOKE, overrides)
+
+def rounds(*overrides: str) -> Config:
+    """The same by mock rounds."""
+    return loading.load(ROOT / SMOKE, overrides)
 
 
 @cache

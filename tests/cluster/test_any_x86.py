@@ -23,7 +23,15 @@ from .problems import smoke
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_command_meets_the_golden_selection(workers: int, tmp_path: Path) -> None:
     golden = golden_selections()
-    command = [sys.executable, "jobs/run.py", "--config", "digits_smoke", "--output", str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "jobs/run.py",
+        "--config",
+        "digits_smoke",
+        "--output",
+        str(tmp_path / "run"),
+        "method=paper",
+    ]
     more = ["cluster.reproducible=any_x86", "cluster.address=local", f"cluster.num_workers={workers}"]
     done = subprocess.run(
         [*command, *more, f"cluster.fit_workers={workers}"],

@@ -36,9 +36,10 @@ from .problems import digits, smoke
 
 JOBS = Path(__file__).parents[2] / "jobs"
 main = partial(program.job, "benchmark")
+PAPER = {"method": "paper", "classifier.precision": "float32"}
 FEW = {
     "title": "Few runs",
-    "panels": [{"config": "digits_smoke.yaml", "set": {"classifier.precision": "float32", "classifier.max_epochs": 2}}],
+    "panels": [{"config": "digits_smoke.yaml", "set": {**PAPER, "classifier.max_epochs": 2}}],
     "methods": ["random", "badge", "typiclust", "margin_m_random", "rambo"],
     "budgets": [5, 20],
     "seeds": 2,
@@ -183,7 +184,7 @@ def test_waves_keep_the_cluster_busy_and_memory_flat() -> None:
 def test_panels_that_differ_in_u_hat_share_what_is_prepared(tmp_path: Path) -> None:
     smooth = {"utility_model.lambda_ot": 0.0}
     panels = [
-        {"config": "digits_smoke.yaml", "name": name, "set": {"classifier.precision": "float32", **values}}
+        {"config": "digits_smoke.yaml", "name": name, "set": {**PAPER, **values}}
         for name, values in (("with", {}), ("without", smooth))
     ]
     file = tmp_path / "few.yaml"
@@ -197,7 +198,7 @@ def test_panels_that_differ_in_u_hat_share_what_is_prepared(tmp_path: Path) -> N
 
 def test_panels_of_two_arithmetics_are_refused(tmp_path: Path) -> None:
     panels = [
-        {"config": "digits_smoke.yaml", "name": name, "set": {"classifier.precision": "float32", **values}}
+        {"config": "digits_smoke.yaml", "name": name, "set": {**PAPER, **values}}
         for name, values in (("here", {}), ("anywhere", {"cluster.reproducible": "any_x86"}))
     ]
     file = tmp_path / "few.yaml"

@@ -35,7 +35,7 @@ main = partial(program.job, "run")
 
 
 def job(*arguments: str) -> list[str]:
-    return [sys.executable, "jobs/run.py", "--config", SMOKE, *arguments]
+    return [sys.executable, "jobs/run.py", "--config", SMOKE, "method=paper", *arguments]
 
 
 def environment() -> dict[str, str]:
@@ -147,7 +147,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     arguments: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    code = main(["--config", str(ROOT / SMOKE), "--output", str(folder), *arguments])
+    code = main(["--config", str(ROOT / SMOKE), "--output", str(folder), "method=paper", *arguments])
     error = capsys.readouterr().err
     assert code == 2
     assert error.count("\n") == 1 and re.search(line, error), error
@@ -158,7 +158,7 @@ def test_another_runs_directory_is_refused_and_untouched(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")}
-    assert main(["--config", str(ROOT / SMOKE), "--output", str(finished_run), "seed=1"]) == 2
+    assert main(["--config", str(ROOT / SMOKE), "--output", str(finished_run), "method=paper", "seed=1"]) == 2
     assert "holds a run with seed=0, this one has 1" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in finished_run.rglob("*")} == before
 
@@ -167,7 +167,7 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["--config", str(ROOT / SMOKE), "--output", str(tmp_path / "run"), "--dry-run"]) == 0
+    assert main(["--config", str(ROOT / SMOKE), "--output", str(tmp_path / "run"), "--dry-run", "method=paper"]) == 0
     shown = capsys.readouterr().out
     for part in ("utility samples", "base classifier", "u_hat", "margins of the pool", "total", "nothing was run"):
         assert part in shown, part

@@ -51,7 +51,7 @@ def test_a_submitted_job_writes_its_selection(tmp_path: Path) -> None:
             time.sleep(0.5)
         submitted = subprocess.run(
             [str(BIN / "ray"), "job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--working-dir", ".",
-             "--", "python", "jobs/run.py", "--config", SMOKE, "--output", str(tmp_path / "run")],
+             "--", "python", "jobs/run.py", "--config", SMOKE, "method=paper", "--output", str(tmp_path / "run")],
             cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400,
         )  # fmt: skip
         assert submitted.returncode == 0, submitted.stdout[-3000:] + submitted.stderr[-3000:]

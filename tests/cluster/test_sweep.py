@@ -47,7 +47,7 @@ def written(folder: Path, **content: object) -> str:
 
 
 def swept(output: Path, space: str, *more: str) -> int:
-    return main(["--config", str(ROOT / SMOKE), "--space", space, "--output", str(output), *more])
+    return main(["--config", str(ROOT / SMOKE), "--space", space, "--output", str(output), "method=paper", *more])
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     arguments: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(tmp_path, keys={"utility_model.lambda_ot": {"grid": [0.0]}})
-    code = main(["--config", str(ROOT / SMOKE), *(a.format(tmp_path) for a in arguments)])
+    code = main(["--config", str(ROOT / SMOKE), "method=paper", *(a.format(tmp_path) for a in arguments)])
     error = capsys.readouterr().err
     assert code == 2 and error.count("\n") == 1 and re.search(line, error), error
     assert not (tmp_path / "run").exists()

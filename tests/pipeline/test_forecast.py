@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from rambo_ray.config import loading
-from rambo_ray.config.schema import Config
 from rambo_ray.data.images import LabeledImages
 from rambo_ray.data.problem import LabeledArrays, divide
 from rambo_ray.pipeline import forecast, plan
 from rambo_ray.pipeline.forecast import Probe, stages
 from rambo_ray.utility_samples.sampling import UtilitySample, offline_pairs
 
+PAPER = loading.parse({"method": "paper"})
 PROBE = Probe(
     size=100,
     trainings=5,
@@ -35,7 +35,7 @@ def of_size(n: int) -> UtilitySample:
 
 
 def forecast_of(workers: int = 1, **values: object) -> dict[str, forecast.Stage]:
-    config = loading.with_values(Config(), values)
+    config = loading.with_values(PAPER, values)
     found = stages(
         config, PROBE, [of_size(100), of_size(200)], interpolated=10, iterations=3, k=200, num_pool=5000,
         num_workers=workers, revealed=True,
@@ -73,7 +73,7 @@ def test_repeats_multiply_the_trainings() -> None:
 def test_stacks_make_samples_cheaper_and_nothing_else() -> None:
     stacked = replace(PROBE, stacked_s=0.2)
     found, alone = (
-        {s.name: s.worker_s for s in stages(Config(), probe, [of_size(100)], 0, 1, 200, 5000, 1, revealed=True)}
+        {s.name: s.worker_s for s in stages(PAPER, probe, [of_size(100)], 0, 1, 200, 5000, 1, revealed=True)}
         for probe in (stacked, PROBE)
     )
     assert found["utility samples"] == pytest.approx(0.2 + 0.1)
@@ -82,7 +82,7 @@ def test_stacks_make_samples_cheaper_and_nothing_else() -> None:
 
 
 def test_your_own_images_have_no_final_training() -> None:
-    found = stages(Config(), PROBE, [of_size(100)], 0, 1, 200, 5000, 1, revealed=False)
+    found = stages(PAPER, PROBE, [of_size(100)], 0, 1, 200, 5000, 1, revealed=False)
     assert "final classifier" not in {stage.name for stage in found}
 
 
@@ -100,7 +100,7 @@ def test_a_probe_measures_every_part() -> None:
     images = LabeledImages(pixels, tuple(map(str, range(120))), labels)
     problem, _ = divide(images, ("a", "b", "c"), num_labeled=40, num_validation=30)
     config = loading.with_values(
-        Config(),
+        PAPER,
         {"data.num_labeled": 40, "pretraining.k_1": 20, "utility_samples.num_pairs": 4, "acquisition.budget": 10,
          "acquisition.batch_size": 5, "acquisition.margin_pool": 20},
     )  # fmt: skip

@@ -17,7 +17,7 @@ SMOKE = Path(__file__).parents[2] / "jobs" / "configs" / "digits_smoke.yaml"
 
 
 def made() -> Plan:
-    config = loading.load(SMOKE)
+    config = loading.load(SMOKE, ["method=paper"])
     problem, _ = datasets.load(config.data, config.seed)
     return plan.make(config, problem)
 

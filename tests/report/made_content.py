@@ -1,4 +1,4 @@
-"""A report's content that tests make up, and its page read back."""
+"""A report's content that tests make up, of a run by the paper's scheme, and its page read back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data.images import Images, LabeledImages
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.report import plots
-from rambo_ray.report.page import ReportContent, render
+from rambo_ray.report.content import ReportContent
+from rambo_ray.report.page import render
+from rambo_ray.utility_model.ranking import HeldOut
 from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
 
 pytestmark = pytest.mark.usefixtures("coarse_figures")
@@ -119,8 +121,14 @@ def make_metrics(k: int, num_pool: int, budget: int, batch_size: int) -> dict[st
             "held_out_kendall_tau": 0.42,
             "held_out_subsets": 20,
             "held_out_size": 150,
+            "held_out_chance": [0.34, 0.66],
+            "held_out_by_size": {"150": 0.71},
+            "held_out_gain": 0.012,
+            "held_out_best_gain": 0.02,
             "val_pairwise_accuracy": 0.69,
         },
+        "u_hat_followed": True,
+        "candidates_won": {"partition": 5},
         "seconds": {
             "utility samples": 812.4,
             "base classifier": 3.1,
@@ -156,6 +164,7 @@ def make_content(
     margin_pool = max(400, batch_size)
     config = Config.model_validate(
         {
+            "method": "paper",
             "acquisition": {"budget": budget, "batch_size": batch_size, "margin_pool": margin_pool},
             "output": {"report_images": report_images},
         }
@@ -170,7 +179,7 @@ def make_content(
         margins=margins,
         samples=samples,
         history=make_history(3, 20),
-        held_out=(scores, held_out),
+        held_out=HeldOut(scores, held_out, ((-1, 150),) * len(scores), (150,) * len(scores)),
     )
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
 from rambo_ray.data.images import Images
+from rambo_ray.data.problem import NONE
 from rambo_ray.report import gallery, plots
-from rambo_ray.report.page import ReportContent, outcome, ranking_reading, render
+from rambo_ray.report.content import ReportContent
+from rambo_ray.report.page import outcome, render
+from rambo_ray.utility_model.ranking import HeldOut
 
 from .made_content import Page, make_content, make_history, make_problem, make_selection, page, with_metrics
 
@@ -50,7 +53,7 @@ class TestPage:
         assert "0.774 → 0.810" in text
         assert "0.781 → 0.823" in text
         assert "+3.6 points" in text
-        assert "better than chance (0.50 is chance; 20 subsets ranked at random give 0.34 to 0.66)" in text
+        assert "71\u00a0%better than chance, which is 34 to 66\u00a0%" in "".join(text.split("\n"))
 
     def test_a_change_within_chance_is_called_so(self, content: ReportContent) -> None:
         close = {"validation": 0.79, "test": None}
@@ -82,8 +85,10 @@ class TestPage:
     def test_same_content_gives_the_same_page(self, content: ReportContent) -> None:
         assert render(content) == render(make_content())
 
-    def test_settings_that_differ_from_the_defaults_stand_out(self, whole: Page) -> None:
-        assert len(whole.all("tr", **{"class": "changed"})) == 4
+    def test_settings_that_differ_from_the_defaults_stand_out(self, content: ReportContent, whole: Page) -> None:
+        changed = loading.differences(content.config, Config.model_validate({}))
+        assert {"method", "acquisition.budget", "acquisition.batch_size", "output.report_images"} <= set(changed)
+        assert len(whole.all("tr", **{"class": "changed"})) == len(changed)
         assert "acquisition.budget" in whole.text
 
     def test_forbids_what_it_does_not_need(self, whole: Page) -> None:
@@ -115,7 +120,9 @@ class TestSurvives:
     def test_unknown_labels(self, content: ReportContent) -> None:
         own = with_metrics(replace(content, revealed=None), accuracy_after=None)
         found = page(own)
-        assert "û puts 71\u00a0% in the right order, which is better than chance" in found.text
+        assert (
+            "û puts 71\u00a0% of pairs in the right order (chance: 34 to 66\u00a0%); the subset it ranks" in found.text
+        )
         assert "Classes of the picked images" not in found.text
         assert "before annotation" in found.text
 
@@ -131,22 +138,22 @@ class TestSurvives:
         )
         selection = replace(content.selection, margin=np.full_like(content.selection.margin, NAN))
         history = [dict.fromkeys(row, NAN) | {"iteration": row["iteration"]} for row in content.history]
-        scores = np.full_like(content.held_out[0], NAN)
+        held_out = replace(content.held_out, scores=np.full_like(content.held_out.scores, NAN))
         samples = [replace(s, utility=NAN, measurement=None) for s in content.samples]
         unknown = replace(
             unknown,
             selection=selection,
             margins=np.full_like(content.margins, NAN),
             history=history,
-            held_out=(scores, scores),
+            held_out=held_out,
             samples=samples,
         )
         found = page(unknown)
         assert found.text.count("Nothing to show") == 6
-        assert "all held-out subsets are worth the same" in found.text
+        assert "no two held-out subsets can be compared" in found.text
 
     def test_nothing_held_out_and_nothing_fitted(self, content: ReportContent) -> None:
-        empty = replace(content, held_out=(np.zeros(0), np.zeros(0)), history=(), samples=())
+        empty = replace(content, held_out=HeldOut(np.zeros(0), np.zeros(0), (), ()), history=(), samples=())
         ranking = {"held_out_pairwise_accuracy": NAN, "held_out_kendall_tau": NAN, "held_out_subsets": 0}
         found = page(with_metrics(empty, ranking=ranking, seconds={}))
         assert found.text.count("Nothing to show") == 5
@@ -211,32 +218,15 @@ class TestClassBars:
         longest = max(counts.max(), expected.max())
         assert [bar.mark for bar in bars] == pytest.approx(100 * expected / longest, abs=0.01)
 
-
-class TestRankingReading:
-    @pytest.mark.parametrize(
-        ("accuracy", "subsets", "phrase"),
-        [
-            (0.71, 20, "better than chance"),
-            (0.60, 20, "not told apart from chance"),
-            (0.60, 200, "better than chance"),
-            (0.30, 20, "worse than chance"),
-            (1.0, 2, "not told apart from chance"),
-            (1.0, 1, "not judged: fewer than two subsets were held out"),
-            (None, 20, "not judged: all held-out subsets are worth the same"),
-        ],
-    )
-    def test_phrases(self, accuracy: float | None, subsets: int, phrase: str) -> None:
-        ranking: Mapping[str, Any] = {"held_out_pairwise_accuracy": accuracy, "held_out_subsets": subsets}
-        assert ranking_reading(ranking)[0].startswith(phrase)
-
-    def test_band_holds_19_of_20_random_rankings(self) -> None:
-        generator = np.random.default_rng(0)
-        first, second = np.triu_indices(20, k=1)
-        orders = [generator.permutation(20) for _ in range(4000)]
-        accuracies = np.array([np.mean(order[first] < order[second]) for order in orders])
-        phrases = [ranking_reading({"held_out_pairwise_accuracy": a, "held_out_subsets": 20})[0] for a in accuracies]
-        share = np.mean([phrase.startswith("not told apart") for phrase in phrases])
-        assert share == pytest.approx(0.95, abs=0.015)
+    def test_images_of_no_class(self, content: ReportContent) -> None:
+        assert content.revealed is not None
+        labels = content.revealed.pool_labels.copy()
+        labels[content.selection.pool_index[:7]] = NONE
+        revealed = replace(content.revealed, pool_labels=labels)
+        bars = gallery.class_bars(content.selection, content.problem, revealed)
+        assert (len(bars), bars[-1].name, bars[-1].value) == (4, gallery.NO_CLASS, "7")
+        tiles = list(gallery.tiles(content.selection, content.problem, revealed, 8))
+        assert [tile.class_name == gallery.NO_CLASS for tile in tiles] == [True] * 7 + [False]
 
 
 class TestPlots:

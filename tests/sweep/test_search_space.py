@@ -19,7 +19,7 @@ from rambo_ray.sweep import search_space
 from rambo_ray.sweep.search_space import Dimension, Space
 
 ROOT = Path(__file__).parents[2]
-BASE = loading.load(ROOT / "jobs/configs/fashion_mnist.yaml")
+BASE = loading.load(ROOT / "jobs/configs/fashion_mnist.yaml", ["method=paper"])
 LAMBDA = "utility_model.lambda_ot"
 
 
@@ -168,11 +168,12 @@ def test_a_ranking_objective_needs_held_out_subsets(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump({"keys": {LAMBDA: {"grid": [0.0]}}}))
     with pytest.raises(UserError, match="num_held_out=0"):
-        search_space.load(path, loading.parse({"utility_samples": {"num_held_out": 0}}))
+        search_space.load(path, loading.parse({"method": "paper", "utility_samples": {"num_held_out": 0}}))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tune_configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_spaces_that_come_along_load(path: Path) -> None:
-    base: Config = loading.load(ROOT / "jobs/configs" / ("digits.yaml" if "digits" in path.stem else "mnist.yaml"))
+    name = "digits" if "digits" in path.stem else "mnist"
+    base: Config = loading.load(ROOT / f"jobs/configs/{name}.yaml", ["method=paper"])
     made = search_space.load(path, base)
     assert search_space.points(made, base) or made.search.method == "optuna"

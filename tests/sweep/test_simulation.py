@@ -16,7 +16,7 @@ from rambo_ray.errors import UserError
 from rambo_ray.sweep.simulation import FoldScale, fold, fold_config, scale
 
 DIGITS = Path(__file__).parents[2] / "jobs/configs/digits.yaml"
-BASE = loading.load(DIGITS)
+BASE = loading.load(DIGITS, ["method=paper"])
 PROBLEM, _ = datasets.load(BASE.data, 0)
 
 
@@ -55,7 +55,7 @@ class TestScale:
         assert scale(BASE, [BASE], 100, visible=0.5, budget=0.2) == FoldScale(0.5, pytest.approx(0.1))
 
     def test_one_number_where_they_are_divided(self) -> None:
-        other = loading.load(DIGITS, ["data.num_labeled=60", "acquisition.budget=140"])
+        other = loading.load(DIGITS, ["method=paper", "data.num_labeled=60", "acquisition.budget=140"])
         made = scale(BASE, [BASE, other], 100, visible=0.5, budget=0.2)
         assert made.labeled == made.acquired == pytest.approx(100 / (60 + 2 * 140))
         small = fold_config(other, 100, made)

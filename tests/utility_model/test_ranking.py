@@ -12,9 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rambo_ray.utility_model.network import Architecture, initialise
-from rambo_ray.utility_model.ranking import RankingQuality, ranking_quality, set_scores
+from rambo_ray.utility_model.ranking import HeldOut, RankingQuality, set_scores
 
 LEVEL = st.integers(0, 5).map(float)
+
+
+def ranking_quality(scores: np.ndarray, utilities: np.ndarray, size: int) -> RankingQuality:
+    """Of sets of one group."""
+    count = len(scores)
+    return HeldOut(scores, utilities, (0,) * count, (size,) * count).quality()
 
 
 @given(st.lists(st.tuples(LEVEL, LEVEL), min_size=2, max_size=12))
@@ -42,7 +48,8 @@ def test_against_all_pairs_one_by_one(both: list[tuple[float, float]]) -> None:
 
 def test_perfect_and_reversed_order() -> None:
     utilities = np.array([0.1, 0.5, 0.2, 0.9])
-    assert ranking_quality(np.exp(utilities), utilities, 3) == RankingQuality(1.0, 1.0, 4, 3)
+    best = ranking_quality(np.exp(utilities), utilities, 3)
+    assert (best.pairwise_accuracy, best.kendall_tau, best.subsets, best.size) == (1.0, pytest.approx(1.0), 4, 3)
     worst = ranking_quality(-utilities, utilities, 3)
     assert (worst.pairwise_accuracy, worst.kendall_tau) == (0.0, pytest.approx(-1.0))
 

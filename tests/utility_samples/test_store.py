@@ -155,7 +155,7 @@ class TestFiles:
             *("sample_id", "pair_id", "iteration", "kind", "indices", "size"),
             *MEANS,
             *("accuracy_std", "soft_accuracy_std", "val_loss_std"),
-            *("utility", "otdd", "epochs", "passes", "seconds"),
+            *("utility", "otdd", "epochs", "passes", "seconds", "fold"),
         ]
         for row, s in zip(table.to_pylist(), drawn, strict=True):
             assert s.measurement is not None

@@ -16,7 +16,7 @@ BOOTSTRAPS = 10
 
 
 def min_margin(logits: Iterable[np.ndarray], budget: int) -> np.ndarray:
-    """The smallest of each image's T margins, smallest first, int64 [B] (Jiang & Gupta 2019 and 2021).
+    """The smallest of each image's T margins, smallest first, int64 [B] (Jiang & Gupta 2019).
 
     logits: [N, K] of the pool by each of T classifiers trained on bootstraps of S_0. Equal ones go by
     position; a smaller budget's picks are a prefix. Different classifiers have different boundaries, so a
