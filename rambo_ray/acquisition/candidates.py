@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-
 FILTER = "margin filter"  # the kind of a random batch of the smallest margins
 
 

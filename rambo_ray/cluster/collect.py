@@ -50,7 +50,7 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Job:
-    """Samples of one S_0 that are to be measured, how, what of it is u(set), and who plays and judges in mock rounds."""
+    """Samples of one S_0 that are to be measured, how, what of it is u(set), and who plays and judges mock rounds."""
 
     data: Labeled
     measuring: MeasurementSettings

@@ -92,9 +92,7 @@ def fit_on_cluster(
     return result.return_value
 
 
-def fit_here(
-    task: AnyInput, storage: Path, done: Callable[[Mapping[str, float]], None], device: str = "cpu"
-) -> AnyFit:
+def fit_here(task: AnyInput, storage: Path, done: Callable[[Mapping[str, float]], None], device: str = "cpu") -> AnyFit:
     """`fitting.fit` in this process, with the bits of `fit_on_cluster`; a finished fit in `storage` is read back.
 
     The quadratic u_hat is fitted at once and leaves nothing there.

@@ -21,7 +21,9 @@ def probe(session: Session, todo: Plan, labeled: LabeledArrays, validation: Labe
     task = ray.remote(_probe).options(**session.options)
     described = (todo.config, todo.measuring, todo.kind, todo.imagenet_weights, todo.offline or todo.rounds)
     at_once = session.models_at_once or STACK
-    return fetch(task.remote(session.cpus, *described, labeled, validation, session.device, at_once, todo.mock_pool), "the probe")
+    return fetch(
+        task.remote(session.cpus, *described, labeled, validation, session.device, at_once, todo.mock_pool), "the probe"
+    )
 
 
 def _probe(threads: int, *arguments: Any) -> forecast.Probe:

@@ -102,8 +102,8 @@ class Config(Section):
         self._u_hat()
         if self.classifier.name == "linear" and self.utility_samples.repeats > 1:
             raise ValueError(
-                f"utility_samples.repeats={self.utility_samples.repeats}: classifier.name=linear is solved for, so that "
-                "every training of a set ends at the same classifier; set utility_samples.repeats=1"
+                f"utility_samples.repeats={self.utility_samples.repeats}: classifier.name=linear is solved for, so "
+                "that every training of a set ends at the same classifier; set utility_samples.repeats=1"
             )
         shards, workers = self.utility_model.shards, self.cluster.fit_workers
         if shards % workers:

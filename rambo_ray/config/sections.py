@@ -198,9 +198,9 @@ class UtilityModelConfig(Section):
     )
     features: Literal["evidence", "auto", "pixels", "classifier", "imagenet"] = Field(
         "evidence",
-        description="what an image is to u_hat: evidence: what classifiers that have not seen it say of it; pixels through a conv net (B.1.1), the base classifier's "
-        "embedding, or frozen ImageNet ResNet-18 features (B.1.2); auto: pixels for images up to 28 pixels "
-        "of one channel, else imagenet",
+        description="what an image is to u_hat: evidence: what classifiers that have not seen it say of it; pixels "
+        "through a conv net (B.1.1); classifier: the base classifier's embedding; imagenet: frozen ImageNet ResNet-18 "
+        "features (B.1.2); auto: pixels for images up to 28 pixels of one channel, else imagenet",
     )
     imagenet_weights: str | None = Field(None, description="local ResNet-18 weights; default: torchvision's")
     imagenet_size: Annotated[int, Field(ge=32)] = Field(224, description="side, in pixels, ResNet-18 sees images at")

@@ -32,9 +32,9 @@ Samples = tuple[UtilitySample, ...]
 
 @dataclass(frozen=True)
 class Parts:
-    """A run's sets, by what they are for; offline, nested_sets and interpolation are subsets of S_0, rounds mock rounds.
+    """A run's sets, by what they are for.
 
-    held_out are of the one kind or of both.
+    offline, nested_sets and interpolation are subsets of S_0, rounds mock rounds, held_out of either kind or both.
     """
 
     offline: Samples
@@ -123,9 +123,7 @@ class Plan(Parts):
 
     def without_samples(self) -> Plan:
         """The same without utility samples, for methods that fit no u_hat."""
-        return replace(
-            self, offline=(), nested_sets=(), held_out=(), interpolation=(), rounds=(), mock_pool=None
-        )
+        return replace(self, offline=(), nested_sets=(), held_out=(), interpolation=(), rounds=(), mock_pool=None)
 
 
 def make(config: Config, problem: Problem) -> Plan:
@@ -241,9 +239,10 @@ def fit_input(
             weights=np.ones(len(rounds)),
             seed=config.seed,
         )
-    offline = [_pairs(measured.offline), _pairs(rounds)]
+    noise = sampling.noise_floor(rounds, config.utility_samples.utility, config.utility_samples.repeats)
+    offline = [_pairs(measured.offline), _tied(_pairs(rounds), noise)]
     if config.utility_model.fit_on == "all":
-        offline.append(_pairs(_comparable(rounds)))
+        offline.append(_tied(_pairs(_comparable(rounds)), noise))
     return FitInput(
         images=images,
         offline=Pairs.join(offline),
@@ -278,6 +277,12 @@ def with_utilities(interpolation: Samples, utilities: Sequence[np.ndarray]) -> l
     """The interpolated samples with what a fit gave them (Definition 5), [n, 2] per iteration."""
     values = np.concatenate([u.reshape(-1) for u in utilities]) if utilities else np.zeros(0)
     return [replace(s, utility=float(u)) for s, u in zip(interpolation, values, strict=True)]
+
+
+def _tied(pairs: Pairs, noise: float) -> Pairs:
+    """`pairs` with equal utilities where two differ by no more than their standard errors, `noise` each, explain."""
+    differ = np.abs(pairs.utility[:, 0] - pairs.utility[:, 1]) > np.sqrt(2.0) * noise
+    return pairs.with_utility(np.where(differ[:, None], pairs.utility, pairs.utility.mean(axis=1, keepdims=True)))
 
 
 def _pairs(samples: Sequence[UtilitySample]) -> Pairs:

@@ -51,11 +51,12 @@ class Request:
 class PreparedProblem:
     """S_0, S_val and a pool with everything measured of them that no setting of u_hat changes.
 
-    task: what u_hat is fitted to, None for methods that fit none; images: u_hat's inputs, as `plan.fit_input` has them; classifier: the base classifier f, with its `before` accuracies on
-    `sets`; margins [N] of the pool by f; rejected [R, ...]: what f sees of images known to belong to no
-    class; answers [N]: the pool's labels, None where they are unknown or withheld. held_out: sets with their true
-    utilities; mock_pool: who played in mock rounds; evidence: of the pool, where u_hat looks at it. strategy_inputs: what strategies other than u_hat pick by, None where
-    none will. sample_seconds: of one thread, for all trainings of utility samples.
+    task: what u_hat is fitted to, None for methods that fit none; images: u_hat's inputs, as `plan.fit_input` has
+    them; classifier: the base classifier f, with its `before` accuracies on `sets`; margins [N] of the pool by f;
+    rejected [R, ...]: what f sees of images known to belong to no class; answers [N]: the pool's labels, None where
+    they are unknown or withheld. held_out: sets with their true utilities; mock_pool: who played in mock rounds;
+    evidence: of the pool, where u_hat looks at it. strategy_inputs: what strategies other than u_hat pick by, None
+    where none will. sample_seconds: of one thread, for all trainings of utility samples.
     """
 
     labeled: LabeledArrays

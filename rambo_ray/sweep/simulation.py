@@ -95,7 +95,7 @@ def fold_config(config: Config, k: int, by: FoldScale) -> Config:
 
 
 def _pretraining(config: Config, k: int, visible: int) -> PretrainingConfig:
-    """That of a fold which sees `visible` of k images: as many iterations, where k and S_0's subsets are at all read."""
+    """That of a fold which sees `visible` of k images: as many iterations, where subsets of S_0 are read at all."""
     if config.utility_samples.source == "mock_rounds":
         return config.pretraining
     sizes = nested_sizes(config.pretraining, k)

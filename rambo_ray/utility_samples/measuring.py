@@ -22,7 +22,6 @@ from rambo_ray.otdd import Transport
 from rambo_ray.utility_samples.mock_rounds import MockPool
 from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
 
-
 # A set to measure: its positions, and the fold of a mock round or -1 (see `UtilitySample`).
 Subset = tuple[tuple[int, ...], int]
 

@@ -95,9 +95,7 @@ def round_sizes(config: UtilitySamplesConfig, validation: int, playing: int) -> 
     low = config.min_round if config.min_round is not None else max(validation // 40, 2)
     high = config.max_round if config.max_round is not None else max(3 * validation // 10, low)
     if low > high:
-        raise ValueError(
-            f"utility_samples.min_round={low}: must not exceed utility_samples.max_round={high}; lower it"
-        )
+        raise ValueError(f"utility_samples.min_round={low}: must not exceed utility_samples.max_round={high}; lower it")
     if high >= playing:
         raise ValueError(
             f"utility_samples.max_round={high}: must be below {playing}, the images of half of S_val; lower it, or "
@@ -147,7 +145,9 @@ def pairs(
         generator = seeds.generator(seed, "rounds", 0, i)
         fold, size = i % 2, int(generator.integers(sizes[0], sizes[1] + 1))
         for _ in range(2):
-            samples.append(_sample(draw(size, fold, pool, evidence, generator), fold, pool, identity, first_pair_id + i))
+            samples.append(
+                _sample(draw(size, fold, pool, evidence, generator), fold, pool, identity, first_pair_id + i)
+            )
     return samples
 
 

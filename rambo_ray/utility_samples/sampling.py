@@ -80,6 +80,19 @@ class UtilitySample:
         return replace(self, measurement=measurement, utility=measurement.utility(which))
 
 
+def noise_floor(samples: Sequence[UtilitySample], which: Utility, repeats: int) -> float:
+    """Standard error of a sample's utility, pooled over measured samples that were each trained `repeats` times.
+
+    Two utilities that differ by less than sqrt(2) of it are not told apart. 0 where each was trained once: then
+    nothing is known of it.
+    """
+    name = {"neg_val_loss": "val_loss"}.get(which, which) + "_std"
+    variances = [getattr(s.measurement, name) ** 2 for s in samples if s.measurement is not None]
+    if repeats < 2 or not variances:
+        return 0.0
+    return float(np.sqrt(np.mean(variances) / (repeats - 1)))  # population deviations, of a mean of `repeats`
+
+
 def sample_id(indices: Sequence[int], identity: str) -> str:
     """Content hash of a utility sample, 32 hexadecimal digits.
 
