@@ -29,18 +29,18 @@ from gpu.running import Planned, run
 # In the order of importance; seconds of each when all run in DEFAULT_SECONDS.
 SECTIONS: dict[str, tuple[str, str, float]] = {
     "device": ("gpu.device", "measure", 12.0),
-    "equality": ("gpu.equality", "measure", 50.0),
-    "mnist_rates": ("gpu.rates", "mnist", 50.0),
-    "mnist_pairs": ("gpu.pairs", "mnist", 45.0),
-    "resnet_rates": ("gpu.rates", "resnet", 50.0),
-    "cifar_pairs": ("gpu.pairs", "cifar", 55.0),
+    "equality": ("gpu.equality", "measure", 55.0),
+    "mnist_rates": ("gpu.rates", "mnist", 35.0),
+    "mnist_pairs": ("gpu.pairs", "mnist", 60.0),
+    "resnet_rates": ("gpu.rates", "resnet", 40.0),
+    "cifar_pairs": ("gpu.pairs", "cifar", 60.0),
     "whole_run": ("gpu.whole_run", "paper", 60.0),
     "mock_rounds": ("gpu.whole_run", "rounds", 35.0),
-    "pool": ("gpu.pool", "measure", 35.0),
+    "pool": ("gpu.pool", "measure", 20.0),
     "u_hat": ("gpu.fitting", "measure", 30.0),
-    "steps": ("gpu.steps", "measure", 20.0),
+    "steps": ("gpu.steps", "measure", 32.0),
     "otdd": ("gpu.transport", "measure", 15.0),
-    "ray": ("gpu.with_ray", "measure", 60.0),
+    "ray": ("gpu.with_ray", "measure", 75.0),
 }
 DEFAULT_SECONDS = 450.0
 

@@ -17,6 +17,7 @@ import torch
 
 from rambo_ray import numerics, seeds
 from rambo_ray.acquisition import controls
+from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Trained
@@ -86,7 +87,9 @@ def select(config: Config) -> Selection:
     found = Measured(*(tuple(measured(retrainer, sample, utility) for sample in part) for part in todo.parts))
     task = fit_input(config, found, images, todo.mock_pool)
     model = (quadratic.fit(task) if isinstance(task, QuadraticInput) else fitting.fit(task)).model()
-    margins = prediction.margins(prediction.predict(base.model, seen.pool, todo.training)[0])
+    asked = [prediction.predict(base.model, part, todo.training) for part in (seen.pool, seen.labeled, seen.validation)]
+    (logits, embeddings), (own_logits, own_embeddings), (val_logits, val_embeddings) = asked
+    margins = prediction.margins(logits)
     prepared = PreparedProblem(
         labeled=labeled,
         sets={},
@@ -104,6 +107,16 @@ def select(config: Config) -> Selection:
         classifier=arrays,
         before={},
         margins=margins,
+        strategy_inputs=StrategyInputs(
+            logits,
+            embeddings,
+            own_embeddings,
+            own_logits,
+            labeled.labels,
+            val_embeddings,
+            val_logits,
+            validation.labels,
+        ),
     )
     if judging.follows_filter(config, prepared.ranking(model, config.seed)):
         return controls.follow_filter(margins, config.acquisition, config.seed)

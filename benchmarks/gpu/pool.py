@@ -6,6 +6,8 @@ Pools larger than the packed images hold repeat them: the same work, and margins
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +19,11 @@ from gpu.record import Section
 from gpu.timing import peak_mb, timed
 from rambo_ray.classifier import prediction, training
 
-LARGER = 4096  # images of a chunk, against the package's own
+SMALL = prediction.CHUNK  # images of a chunk on a CPU, against what the package takes on the device
 
 
 def measure(section: Section) -> None:
-    """60 000 and 1 000 000 MNIST images, then 60 000 CIFAR-10 images, in the package's chunks and in larger ones."""
+    """60 000 and 1 000 000 MNIST images, then 60 000 CIFAR-10 images, in a CPU's chunks and in the device's."""
     small, large = (200, 400) if section.smoke else (60_000, 1_000_000)
     for name, counts in (("mnist", (small, large)), ("cifar10", (small,))):
         problem = load(section, name, 60, 60)
@@ -29,22 +31,32 @@ def measure(section: Section) -> None:
         quick = replace(settings, max_epochs=2)
         model = training.train(problem.labeled.inputs, problem.labeled.labels, quick, 0, section.device).model
         pixels, _ = pictures(section, name, 200 if section.smoke else 2000)
-        prediction.predict(model, pixels[: 2 * prediction.CHUNK], settings, section.device)
+        own = prediction.chunk_size(settings, torch.device(section.device))
+        prediction.predict(model, pixels[: 2 * SMALL], settings, section.device)
         _chunks(section, problem, model, settings, pixels[:2000])
         per_image: dict[int, float] = {}
         for count in counts:
             pool = repeated(pixels, count)
-            for chunk in (prediction.CHUNK, LARGER):
+            for chunk in dict.fromkeys((own, SMALL)) if count == small else (own,):
                 expected = per_image.get(chunk, 0.0) * count
                 if section.fits(1.1 * expected, f"{name}: {count} images in chunks of {chunk}"):
                     seconds = _pass(section, name, model, settings, pool, chunk)
                     per_image[chunk] = seconds / count
 
 
-def _pass(section: Section, name: str, model: Any, settings: Any, pool: np.ndarray, chunk: int) -> float:
-    before = prediction.CHUNK
-    prediction.CHUNK = chunk
+@contextmanager
+def _chunks_of(count: int) -> Iterator[None]:
+    """Predictions in chunks of so many images."""
+    before = prediction.chunk_size
+    prediction.chunk_size = lambda settings, device: count
     try:
+        yield
+    finally:
+        prediction.chunk_size = before
+
+
+def _pass(section: Section, name: str, model: Any, settings: Any, pool: np.ndarray, chunk: int) -> float:
+    with _chunks_of(chunk):
         ((logits, _), peak), seconds = timed(
             lambda: peak_mb(lambda: prediction.predict(model, pool, settings, section.device), section.device),
             section.device,
@@ -52,8 +64,6 @@ def _pass(section: Section, name: str, model: Any, settings: Any, pool: np.ndarr
         began = time.perf_counter()
         prediction.margins(logits)
         margins_s = time.perf_counter() - began
-    finally:
-        prediction.CHUNK = before
     section.add("passes", {"classifier": CLASSIFIER[name], "precision": settings.precision, "images": len(pool),
                            "chunk": chunk, "seconds": seconds, "images_per_s": len(pool) / seconds,
                            "margins_s": margins_s, "peak_mb": peak})  # fmt: skip
@@ -68,15 +78,11 @@ def _chunks(section: Section, problem: Problem, model: Any, settings: Any, pixel
     found: dict[str, Any] = {"classifier": settings.classifier, "normalise_us": 1e6 * normalise_s / len(pixels),
                              "move_us": 1e6 * move_s / len(pixels)}  # fmt: skip
     logits = []
-    before = prediction.CHUNK
-    for chunk in (before, LARGER):
-        prediction.CHUNK = chunk
-        try:
+    for chunk in (SMALL, prediction.chunk_size(settings, where)):
+        with _chunks_of(chunk):
             (own, _), seconds = timed(
                 lambda: prediction.predict(model, on_device, settings, section.device), section.device
             )
-        finally:
-            prediction.CHUNK = before
         found[f"forward_us_chunks_of_{chunk}"] = 1e6 * seconds / len(pixels)
         logits.append(own)
     found["largest_difference"] = float(np.abs(logits[0] - logits[1]).max())

@@ -188,7 +188,9 @@ def _samples(run: Run) -> Measured:
     retrainer = Timed(run.labeled, run.validation, todo.measuring, run.device, todo.mock_pool)
     found: dict[str, Measurement] = {}
     began = time.perf_counter()
-    for number, piece in enumerate(groups(todo.retrained, todo.training, at_once, todo.mock_pool)):
+    in_step = run.device == "cpu"
+    pieces = groups(todo.retrained, todo.training, at_once, todo.mock_pool, in_step=in_step)
+    for number, piece in enumerate(pieces):
         measurements = retrainer.measure_group([(sample.indices, sample.fold) for sample in piece], at_once)
         found |= {sample.sample_id: one for sample, one in zip(piece, measurements, strict=True)}
         if run.device == "cuda" or number % 100 == 0:

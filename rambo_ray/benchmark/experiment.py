@@ -275,4 +275,6 @@ def is_nested(kind: str, ask: AcquisitionConfig, budgets: Sequence[int]) -> bool
         return len(budgets) == 1
     if kind in ("margin_m_balanced", "posterior_balance"):
         return budgets[-1] <= ask.margin_pool
+    if kind in U_HAT and ask.candidates in ("strategies", "mixed"):  # what strategies propose depends on B
+        return len(budgets) == 1
     return all(budget % ask.batch_size == 0 for budget in budgets[:-1])

@@ -1,7 +1,7 @@
 """What a trained f says about images: logits, embeddings, scores and margins (Section 4, Eq. 1).
 
-Images are predicted in chunks of CHUNK, the last one filled up, so that every matrix product has
-the same shape and an image's bits do not depend on its company.
+Images are predicted in chunks of CHUNK, on a GPU in larger ones, the last one filled up, so that every
+matrix product has the same shape and an image's bits do not depend on its company.
 
 Letters: n images of a chunk, N of a set, C channels, H x W pixels, K classes, E embedding units.
 """
@@ -27,6 +27,11 @@ from rambo_ray.numerics import LINE_BYTES
 # with a rest of two, MKL's common branch (MKL_CBWR=COMPATIBLE) rounds those otherwise.
 CHUNK = 48
 
+# On a GPU as many as fill it and divide `tasks.POOL_CHUNK`, so that no task's last chunk is mostly filled up: the
+# most with which an activation of WIDEST numbers per pixel, in float32, stays within ACTIVATION_BYTES.
+GPU_CHUNKS = tuple(CHUNK * times for times in (85, 17, 5, 1))
+WIDEST, ACTIVATION_BYTES = 64, 10**9
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -50,29 +55,39 @@ def predict(
     `model` is in eval mode and on `device`.
     Same bits for an image wherever in whatever split of the pool it is, for one machine type and
     number of threads; of a network whose first layer is a matrix product with rows that are no multiple
-    of 16 bytes, only in splits at multiples of CHUNK.
+    of 16 bytes, only in splits at multiples of the chunk.
     """
     device = torch.device(device)
+    chunk = chunk_size(settings, device)
     parts: list[tuple[Tensor, Tensor]] = []
     outputs, autocast = model.outputs, training.autocast(device, settings)
     if mnist_steps.applies(model, settings.precision, device, settings.kernels):
-        outputs, autocast = mnist_steps.Outputs(model, CHUNK, settings.precision), nullcontext()
+        outputs, autocast = mnist_steps.Outputs(model, chunk, settings.precision), nullcontext()
     with torch.inference_mode(), training.cuda_kernels(device, settings), autocast:
         # At least one chunk: the arrays of no images need K and E columns too.
-        for first in range(0, max(len(images), 1), CHUNK):
-            part = images[first : first + CHUNK]
+        for first in range(0, max(len(images), 1), chunk):
+            part = images[first : first + chunk]
             x = part.to(device) if isinstance(part, Tensor) else training.prepare(part, settings, device)
             if x.data_ptr() % LINE_BYTES:  # a chunk of prepared images; elsewhere products may round otherwise
                 x = x.clone(memory_format=torch.preserve_format)
             held = len(x)
-            if held < CHUNK:
-                x = torch.cat([x, x.new_zeros((CHUNK - held, *x.shape[1:]))]).contiguous(
+            if held < chunk:
+                x = torch.cat([x, x.new_zeros((chunk - held, *x.shape[1:]))]).contiguous(
                     memory_format=training.memory_format(settings)
                 )
             logits, embeddings = outputs(x)
             parts.append((logits[:held].float().cpu(), embeddings[:held].float().cpu()))
     all_logits, all_embeddings = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return all_logits, all_embeddings
+
+
+def chunk_size(settings: TrainingSettings, device: torch.device) -> int:
+    """Images of a forward pass on such a device, which depends on the images' size but not on their number."""
+    if device.type != "cuda":
+        return CHUNK
+    _, height, width = settings.image_shape
+    size = 4 * WIDEST * height * width
+    return next((chunk for chunk in GPU_CHUNKS if chunk * size <= ACTIVATION_BYTES), CHUNK)
 
 
 def evaluate(model: Classifier, images: np.ndarray | Tensor, labels: np.ndarray, settings: TrainingSettings) -> Scores:

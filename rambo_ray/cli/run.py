@@ -13,7 +13,7 @@ from rambo_ray.classifier.training import TrainingSettings, choose_kernels
 from rambo_ray.cli.entry import configuration
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import Session, connect
-from rambo_ray.config.schema import Config
+from rambo_ray.config.schema import HEADS, Config
 from rambo_ray.data import datasets, scenarios
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 from rambo_ray.errors import UserError
@@ -77,10 +77,12 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
     stages = Stages(every_s=config.output.progress_seconds)
     stages.say(_describe(config, problem))
     todo = plan.make(config, problem)
-    labeled, validation = (LabeledArrays.of(part) for part in (problem.labeled, problem.validation))
+    labeled, validation, embed_s = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), 0.0
     with connect(config.cluster) as session:
         todo = todo.on(session.device)
         stages.say(_describe_cluster(session, todo.training))
+        if config.classifier.name in HEADS:
+            labeled, validation, embed_s = probe.embedded(session, config, problem)
         measured = probe.probe(session, todo, labeled, validation)
     found = forecast.stages(
         config,
@@ -94,6 +96,8 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
         revealed=revealed is not None,
         opinions=config.utility_samples.evidence_folds if todo.mock_pool is not None else 0,
         num_validation=len(problem.validation),
+        embed_s=embed_s,
+        num_test=len(revealed.test) if revealed is not None and revealed.test is not None else 0,
     )
     stored = sum(part.pixels.nbytes for part in (problem.labeled, problem.validation, problem.pool))
     test = revealed.test.pixels.nbytes if revealed is not None and revealed.test is not None else 0

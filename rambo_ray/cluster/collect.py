@@ -160,7 +160,8 @@ def collect(
         retrained = [s for s in job.samples if s.kind == "retrained"]
         store.append(store.measured([s for s in retrained if s.sample_id in store.measurements]))
         missing = {s.sample_id for s in store.missing(retrained)} - wanted
-        stacked = groups(retrained, job.measuring.training, session.models_at_once or GROUP, job.pool)
+        in_step = session.device == "cpu"
+        stacked = groups(retrained, job.measuring.training, session.models_at_once or GROUP, job.pool, in_step=in_step)
         pieces += [_Piece(number, group) for group in stacked if any(s.sample_id in missing for s in group)]
         interpolated = {s.sample_id: s for s in job.samples if s.kind == "interpolated"}
         pieces += [_Piece(number, (s,)) for key, s in interpolated.items() if key not in wanted | missing]

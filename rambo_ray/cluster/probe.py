@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
+import time
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 
+from rambo_ray.cluster import embed
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import fetch
-from rambo_ray.data.problem import LabeledArrays
+from rambo_ray.config.schema import Config
+from rambo_ray.data.problem import LabeledArrays, Problem
+from rambo_ray.embeddings import reduce
 from rambo_ray.pipeline import forecast
 from rambo_ray.pipeline.plan import Plan
+from rambo_ray.progress import Stages
 
 STACK = 32  # models that a GPU is probed with
 
@@ -24,6 +32,29 @@ def probe(session: Session, todo: Plan, labeled: LabeledArrays, validation: Labe
     return fetch(
         task.remote(session.cpus, *described, labeled, validation, session.device, at_once, todo.mock_pool), "the probe"
     )
+
+
+def embedded(session: Session, config: Config, problem: Problem) -> tuple[LabeledArrays, LabeledArrays, float]:
+    """Embeddings of S_0 and S_val, as good as a run's for timing, and seconds of one worker to embed an image.
+
+    Nothing that is computed is kept: the cache is a folder of a moment.
+    """
+    parts = (problem.labeled, problem.validation)
+    with tempfile.TemporaryDirectory() as folder:
+        classifier = config.classifier.model_copy(update={"embedding_cache": folder})
+        config = config.model_copy(update={"classifier": classifier})
+        quiet = Stages(stream=io.StringIO()).progress
+        embed.features(session, config, [problem.labeled.take(np.arange(1))], quiet)  # workers start
+        began = time.perf_counter()
+        found = embed.features(session, config, parts, quiet)
+        spent = time.perf_counter() - began
+    reduction = reduce.fit(found, config.classifier.components)
+    labeled, validation = (
+        LabeledArrays(reduction(features), part.labels) for features, part in zip(found, parts, strict=True)
+    )
+    count = sum(map(len, parts))
+    at_once = min(session.num_workers, -(-count // embed.CHUNK))
+    return labeled, validation, spent * at_once / count
 
 
 def _probe(threads: int, *arguments: Any) -> forecast.Probe:

@@ -194,12 +194,15 @@ def stages(
     revealed: bool,
     opinions: int = 0,
     num_validation: int = 0,
+    embed_s: float = 0.0,
+    num_test: int = 0,
 ) -> list[Stage]:
     """Expected cost of each stage of a run on `num_workers` workers.
 
     retrained: all sets that f will be trained on; interpolated: how many get an OTDD only;
     iterations: tau_1; revealed: whether f is trained again on what was acquired; opinions: second opinions
-    that are trained on S_0 and most of S_val's num_validation images.
+    that are trained on S_0 and most of S_val's num_validation images; embed_s: of one worker to embed an image, where
+    f is a head, of which there are as many and num_test more.
     """
 
     def training_of(n: int) -> float:
@@ -219,6 +222,9 @@ def stages(
     margins_s, encode_s = num_pool * measured.forward_s, (candidates + k) * measured.encode_s
     base, final = training_of(k), training_of(k + ask.budget)
     found = []
+    if embed_s:
+        images = k + num_validation + num_pool + num_test
+        found.append(Stage("embeddings", f"{images:,} images, once", images * embed_s, images * embed_s / num_workers))
     if opinions:
         size = k + round(num_validation * (1 - 1 / opinions))
         each_s = training_of(size)

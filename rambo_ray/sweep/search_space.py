@@ -268,10 +268,19 @@ def _check(space: Space, base: Config) -> None:
         raise UserError(f"seeds={space.seeds}: holds a seed twice; keep one")
     if space.objective.simulated == 0 and space.objective.ranking == 0:
         raise UserError("objective: both weights are 0; give one of simulated and ranking a weight")
-    if space.objective.ranking > 0 and base.utility_samples.num_held_out < 2:
+    # Held-out mock rounds are dealt over four groups, and only those of one group are comparable.
+    least = 5 if base.utility_samples.source == "mock_rounds" else 2
+    if space.objective.ranking > 0 and base.utility_samples.num_held_out < least:
         raise UserError(
-            f"objective.ranking={space.objective.ranking:g}: is judged on held-out subsets, but the configuration has "
-            f"utility_samples.num_held_out={base.utility_samples.num_held_out}; raise it, or set objective.ranking=0"
+            f"objective.ranking={space.objective.ranking:g}: is judged on held-out sets, but the configuration has "
+            f"utility_samples.num_held_out={base.utility_samples.num_held_out}; set it to {least} or more, or set "
+            "objective.ranking=0"
+        )
+    quadratic = base.utility_model.architecture == "quadratic"
+    if space.scheduler.name != "none" and quadratic and not {"method", "utility_model.architecture"} & set(space.keys):
+        raise UserError(
+            f"scheduler.name={space.scheduler.name}: looks at u_hat after outer epochs, and "
+            "utility_model.architecture=quadratic has none; set scheduler.name=none"
         )
     if space.num_workers and base.utility_model.shards % space.num_workers:
         raise UserError(

@@ -8,8 +8,10 @@ positions, on which half of S_val judges it where it is a mock round, and on the
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -137,13 +139,27 @@ class Retrainer:
     def measure_group(self, subsets: Sequence[Subset], at_once: int) -> list[Measurement]:
         """Measure several sets, training up to `at_once` models together (`rambo_ray.classifier.stacks`, `heads`).
 
-        The measurements are those of `measure` on a CPU, but for rounding.
+        On a CPU the measurements are those of `measure`, but for rounding; on a GPU a stack draws otherwise.
         """
         settings = self.measuring.training
         at_once = stack_size(settings, at_once)
         if at_once == 1:
             return [self.measure(indices, fold) for indices, fold in subsets]
         train = heads.train_group if settings.classifier == "linear" else stacks.train_stack
+        if self.device == "cpu":
+            trainings = self._train_group(train, subsets, at_once)
+            otdds = [self._otdd(*subset) for subset in subsets]
+        else:  # the OTDDs in a thread meanwhile, whose numpy leaves the rest of Python running
+            with ThreadPoolExecutor(1) as aside:
+                waiting = [aside.submit(self._otdd, *subset) for subset in subsets]
+                trainings = self._train_group(train, subsets, at_once)
+                otdds = [one.result() for one in waiting]
+        return [_measurement(own, otdd) for own, otdd in zip(trainings, otdds, strict=True)]
+
+    def _train_group(
+        self, train: Callable[..., Sequence[Any]], subsets: Sequence[Subset], at_once: int
+    ) -> list[list[_Training]]:
+        """Each set's trainings, by `stacks.train_stack` or `heads.train_group`, at most `at_once` together."""
         tasks = [(number, seed) for number, (indices, _) in enumerate(subsets) for seed in self._seeds(indices)]
         trainings: list[list[_Training]] = [[] for _ in subsets]
         for first in range(0, len(tasks), at_once):
@@ -152,7 +168,7 @@ class Retrainer:
                 self.images,
                 self.labeled.labels,
                 self.validation_images,
-                settings,
+                self.measuring.training,
                 [seed for _, seed in part],
                 [self._trained_on(subsets[number][0]) for number, _ in part],
                 self.device,
@@ -160,10 +176,7 @@ class Retrainer:
             for (number, _), result in zip(part, results, strict=True):
                 scores = self._scores(result.logits, subsets[number][1])
                 trainings[number].append((scores, result.epochs, result.images_seen, result.seconds))
-        return [
-            _measurement(own, self._otdd(indices, fold))
-            for own, (indices, fold) in zip(trainings, subsets, strict=True)
-        ]
+        return trainings
 
     def _otdd(self, indices: Sequence[int], fold: int) -> float:
         return self.otdd(indices, fold) if fold < 0 or self.measuring.round_otdd else float("nan")
@@ -204,12 +217,19 @@ def stack_size(settings: TrainingSettings, at_once: int) -> int:
 
 
 def groups(
-    samples: Sequence[UtilitySample], settings: TrainingSettings, size: int, pool: MockPool | None = None
+    samples: Sequence[UtilitySample],
+    settings: TrainingSettings,
+    size: int,
+    pool: MockPool | None = None,
+    *,
+    in_step: bool = True,
 ) -> list[tuple[UtilitySample, ...]]:
-    """Retrained samples in groups that can train as one stack, at most `size` in each; `pool` is that of mock rounds.
+    """Retrained samples in groups that train as one stack, at most `size` in each; `pool` is that of mock rounds.
 
-    Depends on the samples and their order alone, not on which are measured already, so that a run
-    that goes on trains the stacks it would have trained.
+    in_step: a group's models make the same number of steps per epoch, as those of a stack on a CPU do; without, as on
+    a GPU, groups are full, of samples of about one size, which leave the stack at about the same time. Depends on the
+    samples and their order alone, not on which are measured already, so that a run that goes on trains the stacks it
+    would have trained.
     """
     unique = list({sample.sample_id: sample for sample in samples}.values())
     size = stack_size(settings, size)
@@ -222,11 +242,10 @@ def groups(
             images = sample.size if pool is None else sum(i < pool.teaching for i in sample.indices)
             batches = stacks.batches_per_epoch(images, settings)
         alike.setdefault(batches, []).append(sample)
-    return [
-        tuple(members[first : first + size])
-        for _, members in sorted(alike.items())
-        for first in range(0, len(members), size)
-    ]
+    ordered = [members for _, members in sorted(alike.items())]
+    if not in_step:
+        ordered = [[sample for members in ordered for sample in members]]
+    return [tuple(members[first : first + size]) for members in ordered for first in range(0, len(members), size)]
 
 
 def _measurement(trainings: Sequence[_Training], otdd: float) -> Measurement:

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -161,11 +160,6 @@ def held_out(
         fold, size = i % 2, sizes[(i // 2) % 2]
         samples.append(_sample(draw(size, fold, pool, evidence, generator), fold, pool, identity, -1))
     return samples
-
-
-def with_identity(samples: Sequence[UtilitySample], pool: MockPool, identity: str) -> list[UtilitySample]:
-    """The same rounds under the identity of another training rule."""
-    return [replace(s, sample_id=sample_id(s.indices, pool.identity(identity, s.fold))) for s in samples]
 
 
 def _sample(indices: tuple[int, ...], fold: int, pool: MockPool, identity: str, pair_id: int) -> UtilitySample:

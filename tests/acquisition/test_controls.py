@@ -11,6 +11,7 @@ from rambo_ray.acquisition import candidates, controls
 from rambo_ray.config.schema import AcquisitionConfig, UtilityModelConfig
 from rambo_ray.utility_model.fitting import FitInput
 from rambo_ray.utility_model.objective import Pairs
+from rambo_ray.utility_model.quadratic import QuadraticInput
 
 
 def ask(budget: int, b: int, m: int) -> AcquisitionConfig:
@@ -48,6 +49,23 @@ class TestMarginRandom:
     def test_exactly_b_distinct(self, seed: int, budget: int) -> None:
         picked = controls.margin_m_random(margins(40), ask(budget, min(7, budget), 12), seed)
         assert len(set(picked.tolist())) == budget
+
+
+class TestFollowFilter:
+    def test_is_margin_m_random_with_no_utility_to_tell_of(self) -> None:
+        pool, wanted = margins(60), ask(25, 10, 30)
+        found = controls.follow_filter(pool, wanted, seed=4)
+        assert found.pool_index.tolist() == controls.margin_m_random(pool, wanted, seed=4).tolist()
+        assert np.isnan(found.utility).all() and all(np.isnan(scores).all() for scores in found.step_scores)
+        assert found.kinds == (candidates.FILTER,) * 3
+        assert found.step.tolist() == [0] * 10 + [1] * 10 + [2] * 5
+        assert found.margin.tolist() == pool[found.pool_index].tolist()
+
+    def test_looks_at_no_setting_of_u_hat_s_candidates(self) -> None:
+        pool, wanted = margins(60), ask(20, 10, 30)
+        other = wanted.model_copy(update={"candidates": "mixed", "temperatures": (3.0,), "draws": 1, "caution": 0.0})
+        one, same = (controls.follow_filter(pool, each, 4).pool_index for each in (wanted, other))
+        assert np.array_equal(one, same)
 
 
 class TestMarginBalanced:
@@ -91,6 +109,22 @@ def test_shuffled_deals_the_same_utilities_to_other_samples() -> None:
     assert np.array_equal(controls.shuffled(task, seed=5).offline.utility, dealt.offline.utility)
     assert not np.array_equal(controls.shuffled(task, seed=6).offline.utility, dealt.offline.utility)
     assert np.array_equal(task.offline.utility, np.arange(20.0).reshape(10, 2))
+
+
+def test_shuffled_mock_rounds_keep_all_but_their_utilities() -> None:
+    generator = np.random.default_rng(0)
+    task = QuadraticInput(
+        generator.normal(size=(30, 4)), generator.integers(5, 9, 30).astype(float), np.arange(30) % 2.0,
+        generator.random(30), np.ones(30), 7,
+    )  # fmt: skip
+    dealt = controls.shuffled(task, seed=5)
+    assert isinstance(dealt, QuadraticInput)
+    assert not np.array_equal(dealt.utilities, task.utilities)
+    assert np.array_equal(np.sort(dealt.utilities), np.sort(task.utilities))
+    for name in ("means", "sizes", "folds", "weights", "seed"):
+        assert np.array_equal(getattr(dealt, name), getattr(task, name))
+    again, other = (controls.shuffled(task, seed=seed) for seed in (5, 6))
+    assert np.array_equal(again.utilities, dealt.utilities) and not np.array_equal(other.utilities, dealt.utilities)
 
 
 class TestOracle:

@@ -43,6 +43,36 @@ def test_shipped_experiments_are_sound(path: Path) -> None:
                 assert config.acquisition.budget == budget and config.seed == 3
 
 
+def test_experiments_with_stored_runs_are_the_paper_s() -> None:
+    """And keep the sizes that those runs had; a panel that says nothing takes this package's method."""
+    results = JOBS.parent / "results"
+    named = {folder.name for folder in results.iterdir() if folder.is_dir()}
+    older = {"cifar10_small", "digits", "fashion_mnist", "fashion_mnist_500_pairs", "fixed_split", "mnist", "table1"}
+    assert not named or older <= named
+    for name in older:
+        for panel in experiment.load(JOBS / "experiments" / f"{name}.yaml", JOBS / "configs").panels:
+            assert panel.config.method == "paper" and panel.config.utility_samples.source == "subsets"
+            assert panel.config.acquisition.candidates == "partition"
+
+
+def test_a_method_is_decided_by_file_panel_and_command_together(tmp_path: Path) -> None:
+    panels = [
+        {"config": "digits_smoke.yaml", "name": "ours"},
+        {"config": "digits_smoke.yaml", "name": "paper's", "set": {"method": "paper"}},
+    ]
+    keys = {"panels": panels, "methods": ["margin_m_random", "rambo", "rambo_paper"]}
+    ours, paper = (panel.config for panel in load(tmp_path, **keys).panels)
+    assert (ours.utility_samples.source, paper.utility_samples.source) == ("mock_rounds", "subsets")
+    assert ours.utility_samples.num_pairs == paper.utility_samples.num_pairs == 6  # the file's
+    # An override is no label: what follows from the method follows from this one.
+    swapped = load(tmp_path, "method=paper", **keys).panels[0].config
+    assert swapped == paper
+    made = load(tmp_path, **keys)
+    own, theirs = (made.config(made.panels[0], method, 20, 0) for method in made.methods[1:])
+    assert own.utility_samples.source == "mock_rounds" and theirs.utility_samples.source == "subsets"
+    assert theirs.utility_samples.num_pairs == 6 and theirs.utility_model.architecture == "network"
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_the_ablation_tables_switch_each_part_on_and_off(number: int) -> None:
     made = experiment.load(JOBS / "experiments" / f"table{number}.yaml", JOBS / "configs")
@@ -126,6 +156,16 @@ def test_fewer_seeds_and_budgets(tmp_path: Path) -> None:
             "methods: x: data.num_labeled: a method may set keys of utility_model and acquisition",
         ),
         ({"budgets": [3]}, "b must not exceed acquisition.budget=3"),
+        (
+            {
+                "panels": [{"config": "digits_smoke.yaml"}],
+                "methods": [
+                    "margin_m_random",
+                    {"name": "x", "method": "rambo", "set": {"utility_model.lambda_ot": 0.0}},
+                ],
+            },
+            "methods: x: utility_model.lambda_ot: is not read where utility_model.architecture=quadratic; set method",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, keys: dict[str, Any], line: str) -> None:
@@ -149,6 +189,10 @@ def test_which_selections_are_nested() -> None:
     ask = AcquisitionConfig(budget=100, batch_size=10, margin_pool=50)
     assert is_nested("rambo", ask, [20, 40, 45]) and not is_nested("rambo", ask, [20, 25, 40])
     assert is_nested("margin_m_balanced", ask, [20, 45]) and not is_nested("margin_m_balanced", ask, [20, 60])
+    for candidates, nested in (("partition", True), ("tilted", True), ("strategies", False), ("mixed", False)):
+        proposing = ask.model_copy(update={"candidates": candidates})
+        assert is_nested("rambo", proposing, [20, 40]) is nested and is_nested("rambo", proposing, [20])
+        assert is_nested("margin_m_random", proposing, [20, 40])
     assert is_nested("badge", ask, [1, 2]) and not is_nested("typiclust", ask, [1, 2])
     assert is_nested("min_margin", ask, [1, 2]) and is_nested("oracle_balanced", ask, [1, 99])
     assert is_nested("posterior_balance", ask, [20, 45]) and not is_nested("posterior_balance", ask, [20, 60])

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from rambo_ray.classifier import networks, training
-from rambo_ray.classifier.prediction import evaluate, margins, predict
+from rambo_ray.classifier import networks, prediction, training
+from rambo_ray.classifier.prediction import CHUNK, chunk_size, evaluate, margins, predict
 from rambo_ray.classifier.training import (
     prepare,
     train,
 )
+from rambo_ray.cluster import tasks
 from rambo_ray.errors import RunError
 
 from .reference_training import normalised
@@ -79,6 +80,28 @@ def test_bits_do_not_depend_on_where_images_lie_in_memory(tmp_path: Path, monkey
     for ours, theirs in zip(predict(model, pixels, settings), predict(model, prepared, settings), strict=True):
         assert np.array_equal(ours, theirs)
     sys.modules.pop("rambo_own_flat")
+
+
+def test_a_gpus_chunks_are_larger_and_divide_a_tasks_images() -> None:
+    """Of a size that depends on the images' own alone, so that an image's bits do not depend on its company."""
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    sizes = {side: chunk_size(settings_of(image_shape=(3, side, side)), gpu) for side in (8, 28, 32, 64, 1024)}
+    assert sizes == {8: 4080, 28: 4080, 32: 816, 64: 816, 1024: 48}
+    assert all(tasks.POOL_CHUNK % size == 0 for size in sizes.values())
+    assert chunk_size(settings_of(image_shape=(3, 32, 32)), cpu) == CHUNK == 48
+
+
+@pytest.mark.parametrize("chunk", [240, 816])
+def test_a_larger_chunk_says_the_same(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    settings = settings_of(max_epochs=1)
+    model = train(digits[0][:40], digits[1][:40], settings, seed=0).model
+    logits, _ = predict(model, digits[0][:900], settings)
+    monkeypatch.setattr(prediction, "chunk_size", lambda *_: chunk)
+    larger, _ = predict(model, digits[0][:900], settings)
+    np.testing.assert_allclose(larger, logits, atol=1e-4)
+    assert np.array_equal(predict(model, digits[0][700:900], settings)[0], larger[700:])
 
 
 def test_margins_in_closed_form() -> None:

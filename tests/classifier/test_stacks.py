@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rambo_ray.classifier import prediction, training
+from rambo_ray.classifier import prediction, stacks, training
 from rambo_ray.classifier.networks import build
 from rambo_ray.classifier.stacks import STACKED, batches_per_epoch, models_that_fit, train_stack
 from rambo_ray.classifier.stacks.networks import Layers, Windows, as_matrix, stacked_state
@@ -175,12 +175,24 @@ class TestTraining:
         train_stack(x, labels, x, settings, [0], subsets_of([10], 20))
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_refuses_what_cannot_train_in_step(self) -> None:
+    def test_what_cannot_go_in_step_goes_one_after_the_other(self) -> None:
+        settings = settings_for("mnist_net", max_epochs=2)
+        pixels, labels = images_for("mnist_net", 60)
+        x = training.prepare(pixels, settings)
+        subsets = subsets_of([21, 20, 40, 9], 60)
+        found = train_stack(x, labels, x, settings, [0, 1, 2, 3], subsets)
+        for places in ([0, 2], [1, 3]):
+            own = train_stack(x, labels, x, settings, places, [subsets[g] for g in places])
+            for g, alone in zip(places, own, strict=True):
+                assert np.array_equal(found[g].logits, alone.logits)
+                assert found[g].images_seen == 2 * len(subsets[g])
+
+    def test_refuses_what_cannot_train(self) -> None:
         settings = settings_for("mnist_net")
         pixels, labels = images_for("mnist_net", 60)
         x = training.prepare(pixels, settings)
-        with pytest.raises(ValueError, match=r"\[1, 2\] steps"):
-            train_stack(x, labels, x, settings, [0, 1], subsets_of([20, 21], 60))
+        with pytest.raises(ValueError, match="one each"):
+            train_stack(x, labels, x, settings, [0], subsets_of([20, 21], 60))
         with pytest.raises(UserError, match="batch normalisation needs 2"):
             batches_per_epoch(1, settings_for("resnet18"))
 
@@ -197,15 +209,28 @@ def sample(indices: list[int]) -> UtilitySample:
     return UtilitySample(str(indices), pair_id=0, iteration=-1, kind="retrained", indices=tuple(indices))
 
 
+def samples_of_all_sizes() -> list[UtilitySample]:
+    rng = np.random.default_rng(0)
+    return [sample(sorted(rng.choice(100, n, replace=False).tolist())) for n in rng.integers(5, 90, 40)]
+
+
 class TestGroups:
     def test_each_subset_once_and_in_step(self) -> None:
         settings = settings_for("mnist_net")
-        rng = np.random.default_rng(0)
-        samples = [sample(sorted(rng.choice(100, n, replace=False).tolist())) for n in rng.integers(5, 90, 40)]
+        samples = samples_of_all_sizes()
         found = groups([*samples, *samples[:7]], settings, 4)
         assert sorted(s.sample_id for g in found for s in g) == sorted(s.sample_id for s in samples)
         assert all(len(g) <= 4 and len({batches_per_epoch(s.size, settings) for s in g}) == 1 for g in found)
         assert any(len(g) == 4 for g in found)
+
+    def test_for_a_gpu_groups_are_full_and_of_about_one_size(self) -> None:
+        settings = settings_for("mnist_net")
+        samples = samples_of_all_sizes()
+        found = groups([*samples, *samples[:7]], settings, 16, in_step=False)
+        assert sorted(s.sample_id for g in found for s in g) == sorted(s.sample_id for s in samples)
+        assert [len(g) for g in found] == [16, 16, 8]
+        batches = [batches_per_epoch(s.size, settings) for g in found for s in g]
+        assert batches == sorted(batches)
 
     def test_networks_without_a_stack_go_alone(self) -> None:
         settings = replace(settings_for("mnist_net"), classifier="my.module:factory")
@@ -227,3 +252,16 @@ def test_measured_in_stacks_or_alone(at_once: int) -> None:
         assert b.soft_accuracy == pytest.approx(a.soft_accuracy, abs=1e-4)
         assert b.val_loss_std == pytest.approx(a.val_loss_std, abs=1e-4)
         assert b.accuracy == pytest.approx(a.accuracy, abs=0.03)
+
+
+def test_otdds_in_a_thread_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a GPU trains meanwhile; which of them belongs to which set must not depend on who is first."""
+    settings = settings_for("mnist_net", max_epochs=1)
+    pixels, labels = images_for("mnist_net", 100)
+    data = LabeledArrays(pixels[:60], labels[:60]), LabeledArrays(pixels[60:], labels[60:])
+    retrainer = Retrainer(*data, MeasurementSettings(settings, 0, 1, "gaussian", "converged", 0.1), "cpu")
+    subsets = [(tuple(map(int, subset)), -1) for subset in subsets_of([22, 25, 31, 21], 60)]
+    expected = [found.otdd for found in retrainer.measure_group(subsets, 2)]
+    monkeypatch.setattr(retrainer, "device", "cuda")
+    monkeypatch.setattr(stacks, "train_stack", lambda *arguments: train_stack(*arguments[:-1], "cpu"))
+    assert [found.otdd for found in retrainer.measure_group(subsets, 2)] == expected

@@ -119,7 +119,7 @@ def test_the_data_in_the_object_store_are_not_written_through(session: Session, 
     collect_into(tmp_path / "s", session, todo, todo.offline[:4])
     fresh, _ = digits.__wrapped__()
     assert fresh.fingerprint == before
-    assert np.array_equal(fresh.labeled.inputs, problem.labeled.pixels)
+    assert np.array_equal(fresh.labeled.pixels, problem.labeled.pixels)
 
 
 @pytest.mark.slow

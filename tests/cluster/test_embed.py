@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from rambo_ray.cli.run import forecast_costs
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.session import Session
 from rambo_ray.config.schema import Config
@@ -168,3 +169,11 @@ def test_a_task_that_fails_is_a_line_and_loses_nothing_done(
     monkeypatch.undo()
     embed.inputs(session, head(tmp_path), problem, revealed, shown)
     assert totals[1] == totals[0] - 2 * 64
+
+
+def test_a_forecast_embeds_a_few_and_keeps_nothing(
+    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {stage.name: stage for stage in forecast_costs(head(tmp_path / "cache", "data.pool_limit=100"))}
+    assert found["embeddings"].worker_s > 0 and "100" in capsys.readouterr().out
+    assert not (tmp_path / "cache").exists()

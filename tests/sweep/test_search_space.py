@@ -167,8 +167,67 @@ def test_what_is_wrong_is_said_in_one_line(content: dict[str, Any], line: str, t
 def test_a_ranking_objective_needs_held_out_subsets(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump({"keys": {LAMBDA: {"grid": [0.0]}}}))
-    with pytest.raises(UserError, match="num_held_out=0"):
+    with pytest.raises(UserError, match="num_held_out=0; set it to 2 or more"):
         search_space.load(path, loading.parse({"method": "paper", "utility_samples": {"num_held_out": 0}}))
+    path.write_text(yaml.safe_dump({"keys": {"acquisition.caution": {"grid": [0.0]}}}))
+    with pytest.raises(UserError, match="num_held_out=4; set it to 5 or more"):
+        search_space.load(path, loading.parse({"utility_samples": {"num_held_out": 4}}))
+
+
+class TestKeysThatNobodyReads:
+    """To sweep one would compute the same trial again and again, so it is an error at the door."""
+
+    ROUNDS = loading.load(ROOT / "jobs/configs/fashion_mnist.yaml")
+
+    def refused(self, keys: dict[str, Any], base: Config, tmp_path: Path) -> str | None:
+        path = tmp_path / "space.yaml"
+        path.write_text(yaml.safe_dump({"keys": keys}))
+        try:
+            search_space.load(path, base)
+        except UserError as error:
+            assert "\n" not in str(error)
+            return str(error)
+        return None
+
+    @pytest.mark.parametrize(
+        ("key", "values", "line"),
+        [
+            (LAMBDA, [0.0, 1.0], "not read where utility_model.architecture=quadratic; set method=paper, or"),
+            ("pretraining.k_1", [20, 50], "not read where utility_samples.source=mock_rounds; set method=paper, or"),
+            ("classifier.l2", [0.1, 1.0], "not read where classifier.name=mnist_net; set classifier.name=linear"),
+        ],
+    )
+    def test_of_mock_rounds(self, key: str, values: list[float], line: str, tmp_path: Path) -> None:
+        said = self.refused({key: {"grid": values}}, self.ROUNDS, tmp_path)
+        assert said is not None and f"keys: {key}: is {line}" in said and said.endswith("leave it out of the space")
+        paper = self.refused({key: {"grid": values}}, BASE, tmp_path)
+        assert (paper is None) == key.startswith(("utility_model", "pretraining"))
+
+    @pytest.mark.parametrize("key", ["acquisition.caution", "acquisition.temperatures", "utility_samples.max_round"])
+    def test_of_the_paper_s(self, key: str, tmp_path: Path) -> None:
+        values = {"acquisition.temperatures": [[0.1], [0.5, 1.0]], "utility_samples.max_round": [200, 250]}
+        keys = {key: {"grid": values.get(key, [0.0, 1.0])}}
+        assert self.refused(keys, self.ROUNDS, tmp_path) is None
+        assert "not read where" in str(self.refused(keys, BASE, tmp_path))
+
+    def test_where_the_key_that_decides_is_swept_too(self, tmp_path: Path) -> None:
+        keys = {LAMBDA: {"grid": [0.0, 1.0]}, "utility_model.architecture": {"grid": ["network", "quadratic"]}}
+        assert self.refused(keys, self.ROUNDS, tmp_path) is None
+        assert self.refused({**keys, "method": {"grid": ["paper", "mock_rounds"]}}, self.ROUNDS, tmp_path) is not None
+        del keys["utility_model.architecture"]
+        assert self.refused({**keys, "method": {"grid": ["paper", "mock_rounds"]}}, self.ROUNDS, tmp_path) is None
+
+    def test_a_scheduler_that_would_never_be_told_anything(self, tmp_path: Path) -> None:
+        path = tmp_path / "space.yaml"
+        keys = {"acquisition.caution": {"grid": [0.0, 1.0]}}
+        path.write_text(yaml.safe_dump({"keys": keys, "scheduler": {"name": "asha"}}))
+        with pytest.raises(UserError, match="scheduler.name=asha: looks at u_hat after outer epochs.*name=none"):
+            search_space.load(path, self.ROUNDS)
+
+    def test_a_space_may_vary_the_method(self) -> None:
+        found = search_space.points(space(keys={"method": {"grid": ["paper", "mock_rounds"]}}), self.ROUNDS)
+        made = [search_space.configure(self.ROUNDS, point, 0) for point in found]
+        assert [config.utility_samples.source for config in made] == ["subsets", "mock_rounds"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tune_configs").glob("*.yaml")), ids=lambda path: path.stem)

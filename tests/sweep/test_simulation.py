@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rambo_ray.config import loading
-from rambo_ray.config.schema import nested_sizes
+from rambo_ray.config.schema import Config, nested_sizes
 from rambo_ray.data import datasets
 from rambo_ray.errors import UserError
 from rambo_ray.sweep.simulation import FoldScale, fold, fold_config, scale
 
 DIGITS = Path(__file__).parents[2] / "jobs/configs/digits.yaml"
 BASE = loading.load(DIGITS, ["method=paper"])
+ROUNDS = loading.load(DIGITS)
 PROBLEM, _ = datasets.load(BASE.data, 0)
 
 
@@ -71,10 +72,11 @@ class TestFoldConfig:
         assert small.utility_samples.num_held_out == 0
         assert (small.utility_model, small.classifier, small.seed) == (BASE.utility_model, BASE.classifier, BASE.seed)
 
+    @pytest.mark.parametrize("base", [BASE, ROUNDS], ids=["paper", "mock_rounds"])
     @given(st.floats(0.1, 0.9), st.floats(0.01, 0.4))
-    def test_is_always_a_configuration_that_can_run(self, labeled: float, acquired: float) -> None:
+    def test_is_always_a_configuration_that_can_run(self, base: Config, labeled: float, acquired: float) -> None:
         try:
-            small = fold_config(BASE, 100, FoldScale(labeled, acquired))
+            small = fold_config(base, 100, FoldScale(labeled, acquired))
         except UserError as error:
             assert "simulation" in str(error) and "\n" not in str(error)
             return
@@ -91,6 +93,9 @@ class TestFoldConfig:
             {"data": {"name": "own", "labeled": "a", "validation": "b", "pool": "c"}, "pretraining": {"k_1": 30}}
         )
         assert fold_config(own, 120, FoldScale(0.5, 0.1)).data.num_labeled == 60
+        # Mock rounds look at no k_1, so it need not be below k.
+        small = fold_config(loading.with_values(own, {"pretraining.k_1": 200}), 120, FoldScale(0.5, 0.1))
+        assert small.pretraining.k_1 == 200 and small.utility_samples.source == "mock_rounds"
 
 
 def test_labels_of_hidden_images_do_not_reach_the_fold() -> None:

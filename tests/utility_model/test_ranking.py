@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rambo_ray.utility_model import ranking
 from rambo_ray.utility_model.network import Architecture, initialise
 from rambo_ray.utility_model.ranking import HeldOut, RankingQuality, set_scores
 
@@ -58,6 +59,95 @@ def test_perfect_and_reversed_order() -> None:
 def test_too_few_subsets_have_no_quality(count: int) -> None:
     quality = ranking_quality(np.zeros(count), np.zeros(count), 0)
     assert math.isnan(quality.pairwise_accuracy) and math.isnan(quality.kendall_tau) and quality.subsets == count
+
+
+def held_out(groups: list[object], scores: np.ndarray, utilities: np.ndarray) -> HeldOut:
+    return HeldOut(scores, utilities, tuple(groups), tuple(int(str(group)[-1]) for group in groups))
+
+
+class TestGroups:
+    """Sets of one group are compared with one another and with no others."""
+
+    def test_pairs_of_two_groups_do_not_count(self) -> None:
+        # Within each group in order; across them all wrong.
+        made = held_out(["a1"] * 3 + ["b2"] * 3, np.array([1, 2, 3, -9, -8, -7.0]), np.array([1, 2, 3, 7, 8, 9.0]))
+        found = made.quality()
+        assert (found.pairwise_accuracy, found.kendall_tau, found.subsets, found.size) == (1.0, 1.0, 6, 2)
+
+    @given(st.lists(st.tuples(LEVEL, LEVEL, st.integers(1, 3)), min_size=2, max_size=14))
+    def test_against_all_pairs_one_by_one(self, sets: list[tuple[float, float, int]]) -> None:
+        scores, utilities = (np.array([s[i] for s in sets]) for i in (0, 1))
+        found = held_out([s[2] for s in sets], scores, utilities).quality()
+        decided = [(a, b) for a, b in itertools.combinations(sets, 2) if a[2] == b[2] and a[1] != b[1]]
+        right = {size: 0.0 for _, _, size in sets}
+        for (s_1, u_1, size), (s_2, u_2, _) in decided:
+            right[size] += 0.5 if s_1 == s_2 else float((s_1 > s_2) == (u_1 > u_2))
+        if not decided:
+            assert math.isnan(found.pairwise_accuracy) and not found.beats_chance
+            return
+        assert found.pairwise_accuracy == pytest.approx(sum(right.values()) / len(decided))
+        for size, accuracy in found.by_size:
+            own = sum(a[2] == size for a, _ in decided)
+            assert accuracy == pytest.approx(right[size] / own) if own else math.isnan(accuracy)
+
+    def test_two_groups_may_have_one_size(self) -> None:
+        made = HeldOut(np.array([1, 2, 1, 2.0]), np.array([1, 2, 2, 1.0]), ((0, 5), (0, 5), (1, 5), (1, 5)), (5,) * 4)
+        assert made.quality().by_size == ((5, 0.5),)
+
+    def test_gains_by_hand(self) -> None:
+        made = held_out(["a1"] * 3 + ["b2"] * 2, np.array([3, 2, 1, 0, 1.0]), np.array([0.2, 0.9, 0.4, 0.1, 0.3]))
+        found = made.quality()
+        chosen = [0.2 - 0.5, 0.3 - 0.2]
+        assert found.gain == pytest.approx(np.mean(chosen))
+        assert found.best_gain == pytest.approx(np.mean([0.9 - 0.5, 0.3 - 0.2]))
+
+
+class TestChance:
+    @pytest.mark.parametrize("tied", [False, True])
+    def test_random_scores_stay_within_95_times_of_100(self, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ranking, "PERMUTATIONS", 400)  # for time; a band of fewer is as wide, less exactly
+        generator, trials = np.random.default_rng(0), 200
+        groups = [f"{fold}{size}" for fold in (0, 1) for size in (3, 4)] * 8
+        within, above = 0, 0
+        for _ in range(trials):
+            utilities, scores = generator.normal(size=(2, 32))
+            if tied:
+                utilities, scores = np.round(utilities), np.round(scores)
+            found = held_out(groups, scores, utilities).quality()
+            within += found.chance[0] <= found.pairwise_accuracy <= found.chance[1]
+            above += found.beats_chance
+        error = math.sqrt(0.95 * 0.05 / trials)
+        assert within / trials >= 0.95 - 4.5 * error  # coarse accuracies only make it more
+        assert above / trials <= 0.025 + 4.5 * math.sqrt(0.025 * 0.975 / trials)
+
+    def test_a_ranking_that_knows_something_beats_it(self) -> None:
+        generator = np.random.default_rng(1)
+        utilities = generator.normal(size=40)
+        groups = [f"{i % 4}" for i in range(40)]
+        assert held_out(groups, utilities + 0.5 * generator.normal(size=40), utilities).quality().beats_chance
+        assert not held_out(groups, -utilities, utilities).quality().beats_chance
+
+    def test_chance_is_about_a_half_and_narrower_with_more_sets(self) -> None:
+        generator = np.random.default_rng(2)
+        widths = []
+        for count in (12, 60):
+            low, high = held_out(["a1"] * count, *generator.normal(size=(2, count))).quality().chance
+            assert low < 0.5 < high
+            widths.append(high - low)
+        assert widths[1] < 0.6 * widths[0]
+
+    def test_follows_its_seed(self) -> None:
+        made = held_out(["a1"] * 30, *np.random.default_rng(3).normal(size=(2, 30)))
+        assert made.quality(4) == made.quality(4) and made.quality(4).chance != made.quality(5).chance
+
+    @pytest.mark.parametrize("scores", [np.zeros(8), np.arange(8.0)])
+    def test_where_all_utilities_tie_nothing_is_known(self, scores: np.ndarray) -> None:
+        found = held_out(["a1"] * 8, scores, np.full(8, 0.5)).quality()
+        assert math.isnan(found.pairwise_accuracy) and math.isnan(found.kendall_tau) and not found.beats_chance
+
+    def test_where_all_scores_tie_every_pair_counts_half(self) -> None:
+        found = held_out(["a1"] * 8, np.zeros(8), np.arange(8.0)).quality()
+        assert found.pairwise_accuracy == 0.5 == found.chance[0] == found.chance[1] and not found.beats_chance
 
 
 def test_set_scores_are_those_of_each_set_alone() -> None:

@@ -1,9 +1,9 @@
-"""A stack of classifiers trained in step, each as `rambo_ray.classifier.training.train` would train it alone.
+"""A stack of classifiers, each as `rambo_ray.classifier.training.train` would train it alone.
 
-Every model has its own seed and draws initialisation, shuffles and dropout in the order in which
-`training.train` draws them on a CPU, from a CPU generator of its own: so a model of the stack is
-that model, but for the rounding of other matrix products, on whatever device. Models that make the
-same number of steps in an epoch go together, so that one Adam does for all; a model that reaches
+On a GPU it is `on_gpu.Stack` that trains. What follows is said of CPUs, where a stack goes in step: every model has
+its own seed and draws initialisation, shuffles and dropout in the order in which `training.train` draws them, from a
+generator of its own, so a model of the stack is that model, but for the rounding of other matrix products. Models
+that make the same number of steps in an epoch go together, so that one Adam does for all; a model that reaches
 `stop_accuracy` leaves the stack at the end of that epoch, and the others go on closer together.
 
 Letters: G models, S steps of an epoch, b rows of a batch, N images at hand, V evaluated, K classes.
@@ -22,6 +22,8 @@ from torch import Tensor
 
 from rambo_ray.classifier import training
 from rambo_ray.classifier.networks import build
+from rambo_ray.classifier.stacks import draws, on_gpu
+from rambo_ray.classifier.stacks.batched import BATCHED, Layout, Pass
 from rambo_ray.classifier.stacks.networks import STACKED, Layers, Network, State, stacked_state
 from rambo_ray.classifier.training import Device, TrainingSettings
 
@@ -44,24 +46,23 @@ class Result:
 
 
 def batches_per_epoch(n: int, settings: TrainingSettings) -> int:
-    """Steps of an epoch on n images: what the models of one stack must have in common."""
+    """Steps of an epoch on n images: what models that train in step must have in common."""
     return len(training.batch_bounds(n, settings.batch_size, STACKED[settings.classifier].smallest))
 
 
 def models_that_fit(settings: TrainingSettings, room: float) -> int:
-    """How many models a stack can have in `room` bytes, at least one; one for a network without a stack.
+    """How many models a stack on a GPU can have in `room` bytes, at least one; one for a network without a stack.
 
-    Counted are weights, gradients and Adam's two moments, and twice what autograd keeps of a batch
-    (found by one pass), since a backward pass makes gradients of the same sizes.
+    Counted are, per model, its weights, gradients, Adam's two moments, the copy put aside and one more of what is at
+    work on them, rounded weights and gradients, what autograd keeps of a batch (found by one pass), and three times
+    the largest of that, as a backward pass makes tensors of that size. Evaluation takes as many rows at a time as
+    training, of which it keeps nothing; for fewer models than have CHUNK rows its room is set aside.
     """
     if settings.classifier not in STACKED:
         return 1
-    network = STACKED[settings.classifier]
-    with training.seeded(0, torch.device("cpu")):
-        state = stacked_state([build(settings.classifier, settings.image_shape, settings.num_classes)])
-    weights = sum(value.nbytes for value in state.values())
-    for value in state.values():
-        value.requires_grad_()
+    kind = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+    layout = Layout.of(settings)
+    flat = layout.drawn(draws.starts([0], draws.WEIGHTS)).requires_grad_()
     kept: dict[int, int] = {}  # by address, as several functions may keep one tensor
 
     def note(value: Tensor) -> Tensor:
@@ -70,14 +71,17 @@ def models_that_fit(settings: TrainingSettings, room: float) -> int:
 
     channels, height, width = settings.image_shape
     rows = 2
-    x = torch.zeros(1, rows, height, width, channels)
-    masks = tuple(torch.ones(1, rows, units) for units, _ in network.dropout)
+    x = torch.zeros(1, rows, height, width, channels, dtype=kind)
+    masks = tuple(torch.ones(1, rows, units) for units, _ in STACKED[settings.classifier].dropout)
+    weights = layout.views(flat, kind)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
-        buffers = {key: value.detach() if ".running_" in key else value for key, value in state.items()}
-        network.logits(Layers(buffers, torch.ones(1, rows), True), x, masks)
-    of_weights = {value.data_ptr() for value in state.values()}
-    activations = sum(size for address, size in kept.items() if address not in of_weights) / rows
-    return max(1, int(room // (4 * weights + 2 * activations * settings.batch_size)))
+        BATCHED[settings.classifier](Pass(weights, None, torch.full((1,), float(rows)), None, masks), x)
+    for value in (flat, *weights.values()):
+        kept.pop(value.data_ptr(), None)
+    largest = max(kept.values()) / rows
+    row = sum(kept.values()) / rows + 3 * largest
+    per_model = flat.numel() * (6 * flat.element_size() + 3 * kind.itemsize) + row * settings.batch_size
+    return max(1, int((room - 3 * largest * on_gpu.CHUNK) // per_model))
 
 
 def train_stack(
@@ -92,38 +96,54 @@ def train_stack(
     """Train one model per subset, all at once, and return their results in the order of the subsets.
 
     images and evaluated are what `training.prepare` made of N and V images, labels int64 [N], each
-    subset int64 positions among the N. Model g is that of training.train(images, labels, settings,
-    seeds[g], positions=subsets[g]) on a CPU, but for rounding. Raises ValueError for subsets that
-    differ in their steps per epoch, UserError for one too small for batch normalisation.
+    subset int64 positions among the N. On a CPU model g is that of training.train(images, labels, settings,
+    seeds[g], positions=subsets[g]), but for rounding, and models that differ in their steps per epoch go one
+    such stack after the other; on a GPU it is another draw of the same rule, and all go together. Raises
+    ValueError where there is not one seed each, UserError for a subset too small for batch normalisation.
     """
-    steps = {batches_per_epoch(len(subset), settings) for subset in subsets}
-    if len(steps) != 1 or len(seeds) != len(subsets):
-        raise ValueError(
-            f"subsets: {len(subsets)} with {sorted(steps)} steps per epoch and {len(seeds)} seeds; "
-            "a stack needs one number of steps, and one seed each"
-        )
+    if not subsets or len(seeds) != len(subsets):
+        raise ValueError(f"subsets: {len(subsets)} with {len(seeds)} seeds; a stack needs one each, and at least one")
     began = time.perf_counter()
     device = torch.device(device)
-    stack = _Stack(images, labels, settings, seeds, subsets, device)
-    evaluated = _channels_last(evaluated.to(device))
-    found: dict[int, tuple[Tensor, int, float]] = {}
+    found: dict[int, Outcome] = {}
     with training.cuda_kernels(device, settings):
-        epoch = 0
-        while stack.members:
-            epoch += 1
-            accuracy = stack.run_epoch()
-            done = [a >= settings.stop_accuracy or epoch >= settings.max_epochs for a in accuracy]
-            if any(done):
-                leaving = [place for place, left in enumerate(done) if left]
-                logits = stack.logits(evaluated, leaving)
-                for place, of_one in zip(leaving, logits, strict=True):
-                    found[stack.members[place]] = (of_one, epoch, accuracy[place])
-                stack.keep([place for place, left in enumerate(done) if not left])
+        if device.type == "cuda":
+            found = dict(enumerate(on_gpu.Stack(images, labels, settings, seeds, subsets, device).train(evaluated)))
+        else:
+            alike: dict[int, list[int]] = {}
+            for g, subset in enumerate(subsets):
+                alike.setdefault(batches_per_epoch(len(subset), settings), []).append(g)
+            for chosen in alike.values():
+                own_seeds, own_subsets = [seeds[g] for g in chosen], [subsets[g] for g in chosen]
+                outcomes = _in_step(_Stack(images, labels, settings, own_seeds, own_subsets, device), evaluated)
+                found |= dict(zip(chosen, outcomes, strict=True))
     share = (time.perf_counter() - began) / len(subsets)
     return [
-        Result(logits.cpu().numpy(), epochs, epochs * len(subset), accuracy, share)
+        Result(logits, epochs, epochs * len(subset), accuracy, share)
         for subset, (logits, epochs, accuracy) in zip(subsets, (found[g] for g in range(len(subsets))), strict=True)
     ]
+
+
+Outcome = tuple[np.ndarray, int, float]  # logits float32 [V, K], epochs and the last one's accuracy of a model
+
+
+def _in_step(stack: _Stack, evaluated: Tensor) -> list[Outcome]:
+    """Train the models of a stack that have one number of steps per epoch."""
+    settings = stack.training
+    evaluated = _channels_last(evaluated.to(stack.device))
+    found: dict[int, Outcome] = {}
+    epoch = 0
+    while stack.members:
+        epoch += 1
+        accuracy = stack.run_epoch()
+        done = [a >= settings.stop_accuracy or epoch >= settings.max_epochs for a in accuracy]
+        if any(done):
+            leaving = [place for place, left in enumerate(done) if left]
+            logits = stack.logits(evaluated, leaving)
+            for place, of_one in zip(leaving, logits, strict=True):
+                found[stack.members[place]] = (of_one.cpu().numpy(), epoch, accuracy[place])
+            stack.keep([place for place, left in enumerate(done) if not left])
+    return [found[g] for g in sorted(found)]
 
 
 class _Stack:

@@ -1,0 +1,48 @@
+"""Output directories that were begun when the paper's method was the only one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
+from rambo_ray.errors import UserError
+from rambo_ray.pipeline.outputs import Output
+
+
+class TestBeforeThereWasAMethod:
+    """A configuration that was written when the paper's method was the only one does not name it."""
+
+    def left_by(self, folder: Path) -> Path:
+        config = loading.parse({"method": "paper"}).model_dump()
+        newer = {"method": None, "utility_samples": ("source",), "utility_model": ("architecture", "fit_on"),
+                 "acquisition": ("candidates", "temperatures", "draws", "caution")}  # fmt: skip
+        for section, names in newer.items():
+            for name in names or ():
+                del config[section][name]
+        del config["method"]
+        folder.mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        return folder
+
+    def test_the_paper_s_run_goes_on(self, tmp_path: Path) -> None:
+        folder = self.left_by(tmp_path / "run")
+        Output.claim(folder, loading.parse({"method": "paper"}))
+        assert loading.load(folder / "config.yaml").method == "paper"  # it is said from now on
+
+    def test_mock_rounds_are_another_run(self, tmp_path: Path) -> None:
+        folder = self.left_by(tmp_path / "run")
+        before = (folder / "config.yaml").read_bytes()
+        with pytest.raises(UserError, match="holds a run with method=paper, this one has mock_rounds"):
+            Output.claim(folder, Config())
+        assert (folder / "config.yaml").read_bytes() == before and len(list(folder.iterdir())) == 1
+
+    def test_the_name_of_the_method_alone_makes_no_other_run(self, tmp_path: Path) -> None:
+        paper = loading.parse({"method": "paper"})
+        Output.claim(tmp_path / "run", paper)
+        Output.claim(
+            tmp_path / "run", loading.with_values(Config(), {**loading.flatten(paper), "method": "mock_rounds"})
+        )
