@@ -13,7 +13,7 @@ import numpy as np
 import ray
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import controls, greedy, proposals
+from rambo_ray.acquisition import controls, greedy
 from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.acquisition.candidates import Sloped
 from rambo_ray.acquisition.greedy import Selection
@@ -165,17 +165,10 @@ class ClusterRun:
 
     def acquire(self, margins: np.ndarray, model: AnyModel) -> Selection:
         """Of the smallest margins, a batch at a time, what u_hat ranks highest (lines 15 to 26)."""
-        ask = self.plan.config.acquisition
-        positions = greedy.candidates(margins, ask)
+        positions = greedy.candidates(margins, self.plan.config.acquisition)
         found = self.evidence_of(positions) if self.plan.kind == "evidence" else None
         judge = self._judge(model, positions, found)
-
-        def orders() -> dict[str, np.ndarray]:
-            posterior = None if found is None else found.posterior(self.plan.training.num_classes)
-            return proposals.orders(self.strategy_inputs(positions), ask.budget, self.plan.config.seed, posterior)
-
-        generate = judging.generator(ask, judge, orders)
-        return greedy.acquire(margins, judge, ask, self.plan.config.seed, generate)
+        return judging.acquire(self.plan.config, margins, judge, found, lambda: self.strategy_inputs(positions))
 
     def _judge(self, model: AnyModel, positions: np.ndarray, found: PoolEvidence | None) -> Sloped:
         if isinstance(model, QuadraticModel):

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rambo_ray.acquisition import candidates
+from rambo_ray.acquisition import candidates, greedy, proposals
+from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.acquisition.candidates import CandidateGenerator, Sloped
+from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.config.schema import AcquisitionConfig, Config
 from rambo_ray.pipeline.plan import mean_evidence
 from rambo_ray.utility_model import ranking
@@ -98,6 +100,27 @@ def follows_filter(config: Config, quality: RankingQuality) -> bool:
     The paper's u_hat is always followed, as the paper does; so is one that nothing was held out to judge.
     """
     return config.utility_samples.source == "mock_rounds" and quality.subsets > 0 and not quality.beats_chance
+
+
+def acquire(
+    config: Config,
+    margins: np.ndarray,
+    judge: Sloped,
+    evidence: PoolEvidence | None,
+    inputs: Callable[[], StrategyInputs],
+) -> Selection:
+    """Lines 15 to 26 with the candidate batches that `config` wants; margins [N] of the pool.
+
+    evidence [C] of the candidates, where there is any; inputs: what strategies propose batches by, of the candidates.
+    """
+    ask = config.acquisition
+
+    def orders() -> dict[str, np.ndarray]:
+        found = inputs()
+        posterior = None if evidence is None else evidence.posterior(found.logits.shape[1])
+        return proposals.orders(found, ask.budget, config.seed, posterior)
+
+    return greedy.acquire(margins, judge, ask, config.seed, generator(ask, judge, orders))
 
 
 def generator(

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import greedy, proposals
+from rambo_ray.acquisition import greedy
 from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.acquisition.candidates import Sloped
 from rambo_ray.classifier import prediction, training
@@ -139,15 +139,12 @@ def acquire(config: Config, prepared: PreparedProblem, model: AnyModel, device: 
     evidence = None if prepared.evidence is None else prepared.evidence.take(positions)
     judge = _judge(config, prepared, model, positions, evidence, device)
 
-    def orders() -> dict[str, np.ndarray]:
+    def inputs() -> StrategyInputs:
         if prepared.strategy_inputs is None:
             raise ValueError("this prepared problem holds no outputs of f for strategies to propose batches by")
-        inputs = prepared.strategy_inputs.take(positions)
-        posterior = None if evidence is None else evidence.posterior(prepared.training.num_classes)
-        return proposals.orders(inputs, ask.budget, config.seed, posterior)
+        return prepared.strategy_inputs.take(positions)
 
-    generate = judging.generator(ask, judge, orders)
-    return greedy.acquire(prepared.margins, judge, ask, config.seed, generate)
+    return judging.acquire(config, prepared.margins, judge, evidence, inputs)
 
 
 def _judge(
