@@ -6,7 +6,7 @@ import argparse
 import textwrap
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rambo_ray.classifier.training import TrainingSettings, choose_kernels
@@ -45,19 +45,38 @@ def called(parsed: argparse.Namespace) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its files, what they hold, and how it went."""
+
+    output: Output
+    config: Config
+    problem: Problem
+    outcome: Outcome
+    metrics: dict[str, Any]
+
+
 def execute(config: Config) -> dict[str, Any]:
     """Run `config` and write its files; returns what metrics.json holds.
 
     Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
     """
-    if config.output.dir is None:
-        raise UserError("output.dir=null: a run needs a directory for its files; give --output DIR")
+    check_directory(config)
     began = time.monotonic()
     problem, revealed = datasets.load(config.data, config.seed)
     stages = Stages(every_s=config.output.progress_seconds)
+    return execute_on(config, problem, revealed, stages, began).metrics
+
+
+def execute_on(
+    config: Config, problem: Problem, revealed: Revealed | None, stages: Stages, began: float | None = None
+) -> Finished:
+    """The same for a problem that is in memory; `stages` is told how it goes, `began` is when reading it began."""
+    folder = check_directory(config)
+    began = time.monotonic() if began is None else began
     stages.say(_describe(config, problem))
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
-    output = Output.claim(config.output.dir, config)
+    output = Output.claim(folder, config)
     with connect(config.cluster) as session:
         todo = todo.on(session.device)
         stages.say(_describe_cluster(session, todo.training))
@@ -65,7 +84,14 @@ def execute(config: Config) -> dict[str, Any]:
         metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
     _write(output, config, problem, revealed, outcome, metrics)
     stages.say(_summary(metrics, config, output))
-    return metrics
+    return Finished(output, config, problem, outcome, metrics)
+
+
+def check_directory(config: Config) -> str:
+    """The run's directory. Raises UserError where there is none."""
+    if config.output.dir is None:
+        raise UserError("output.dir=null: a run needs a directory for its files; give --output DIR")
+    return config.output.dir
 
 
 def forecast_costs(config: Config) -> list[forecast.Stage]:
