@@ -117,6 +117,11 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     return parse(apply_overrides(read_yaml(path) if path is not None else {}, overrides))
 
 
+def read_stored(path: Path) -> Config:
+    """The config.yaml that an earlier run wrote; before there was `method` there was only the paper's."""
+    return parse({"method": "paper", **read_yaml(path)})
+
+
 def dump(config: Config) -> str:
     """The whole configuration as YAML that `load` reads back to an equal one."""
     return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -11,7 +11,7 @@ N images over all files.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,6 +87,24 @@ def read_labels(files: Sequence[Path]) -> Labels:
     return Labels(numbers, names, "declared")
 
 
+def names(files: Sequence[Path]) -> tuple[str, ...]:
+    """The ids that `read` gives the N images of `files` of one's own; no image is read."""
+    count = _count(files)
+    found = _ids(files, ID_COLUMN, True) or _ids(files, PATH_COLUMN, False) or _distinct(_paths(files))
+    return found or tuple(str(row) for row in range(count))
+
+
+def encoded(files: Sequence[Path], rows: Collection[int]) -> Iterator[tuple[int, bytes]]:
+    """Of those of the N images that stand in these rows the row and the image file's bytes, in the order of rows."""
+    start = 0
+    for batch in _batches(files, []):
+        for row, (_, stored) in enumerate(batch, start):
+            if row in rows:
+                assert isinstance(stored, bytes)
+                yield row, stored
+        start += len(batch)
+
+
 def has_ids(files: Sequence[Path]) -> bool:
     """Whether all files have an `id` column: then an id means the same image wherever it stands."""
     return all(_opened(file, lambda opened: ID_COLUMN in opened.schema_arrow.names) for file in files)
@@ -117,6 +135,19 @@ def _batches(files: Sequence[Path], paths: list[str | None]) -> Iterator[list[En
                     raise UserError(f"{name}: no image bytes in column '{column}'; fill or remove the row")
             row += len(stored)
             yield list(zip(names, stored, strict=True))
+
+
+def _paths(files: Sequence[Path]) -> list[str | None]:
+    """The paths that stand beside the images' bytes."""
+    found: list[str | None] = []
+    for file in files:
+        schema = _opened(file, lambda opened: opened.schema_arrow)
+        kind = schema.field(column := _image_column(file, schema)).type
+        if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0:
+            return []
+        for array in _read(file, f"{column}.path"):
+            found += array.field("path").to_pylist()
+    return found
 
 
 def _image_column(file: Path, schema: pa.Schema) -> str:
@@ -209,7 +240,7 @@ def _ids(files: Sequence[Path], column: str, must_be_unique: bool) -> tuple[str,
 
 def _distinct(values: Sequence[str | None]) -> tuple[str, ...] | None:
     present = tuple(value for value in values if value)
-    return present if len(set(present)) == len(values) else None
+    return present if values and len(set(present)) == len(values) else None
 
 
 def _read(file: Path, column: str) -> Iterator[pa.Array]:

@@ -66,7 +66,7 @@ class Output:
                 held, wanted = ("sweep", "run") if space is None else ("run", "sweep")
                 raise UserError(f"--output {path}: holds a {held}, not a {wanted}; give another directory")
             try:
-                earlier = _stored(known)
+                earlier = loading.read_stored(known)
             except UserError as error:
                 raise UserError(f"--output {path}: its config.yaml is not of this version ({error})") from error
             keys = [
@@ -139,11 +139,6 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
         "precision": precision,
         "versions": {name: _version(name) for name in PACKAGES},
     }
-
-
-def _stored(path: Path) -> Config:
-    """The configuration that an earlier run wrote; before there was `method` there was only the paper's."""
-    return loading.parse({"method": "paper", **loading.read_yaml(path)})
 
 
 def _shown(value: object) -> str:
