@@ -69,7 +69,7 @@ def with_evidence(todo: Plan, problem: Problem, seen: Inputs, base: Trained) -> 
 def select(config: Config) -> Selection:
     """What a run of `config` on CPUs picks."""
     problem, _ = datasets.load(config.data, config.seed)
-    todo, seen = plan.make(config, problem), Inputs.pixels(problem, None)
+    todo, seen = plan.make(config, problem), Inputs.as_given(problem, None)
     labeled, validation = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation)
     base = training.train(labeled.inputs, labeled.labels, todo.training, seeds.integer(config.seed, "base_classifier"))
     arrays, of_pool, known = training.to_arrays(base), None, labeled.inputs

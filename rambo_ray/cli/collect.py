@@ -18,7 +18,7 @@ from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import HEADS, Config
 from rambo_ray.data import datasets
-from rambo_ray.pipeline import plan
+from rambo_ray.pipeline import choices, plan
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.plan import Measured
 from rambo_ray.progress import Stages, duration
@@ -39,6 +39,9 @@ def execute(config: Config, folder: str) -> Measured:
     began = time.monotonic()
     problem, _ = datasets.load(config.data, config.seed)
     stages = Stages(every_s=config.output.progress_seconds)
+    config, chosen = choices.made(config, problem)
+    for line in chosen:
+        stages.say(line)
     todo = plan.make(config, problem)
     stages.say(
         f"Utility samples of {config.data.name}, k={len(problem.labeled)}: {len(todo.offline) // 2} pairs of subsets, "

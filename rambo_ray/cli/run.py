@@ -17,7 +17,7 @@ from rambo_ray.config.schema import HEADS, Config
 from rambo_ray.data import datasets, scenarios
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import forecast, plan
+from rambo_ray.pipeline import choices, forecast, plan
 from rambo_ray.pipeline.outputs import Output, manifest
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
@@ -74,7 +74,8 @@ def execute_on(
     """The same for a problem that is in memory; `stages` is told how it goes, `began` is when reading it began."""
     folder = check_directory(config)
     began = time.monotonic() if began is None else began
-    stages.say(_describe(config, problem))
+    config, chosen = choices.made(config, problem)
+    stages.say("\n".join([_describe(config, problem), *chosen]))
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
     output = Output.claim(folder, config)
     with connect(config.cluster) as session:
@@ -101,7 +102,8 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
     """
     problem, revealed = datasets.load(config.data, config.seed)
     stages = Stages(every_s=config.output.progress_seconds)
-    stages.say(_describe(config, problem))
+    config, chosen = choices.made(config, problem)
+    stages.say("\n".join([_describe(config, problem), *chosen]))
     todo = plan.make(config, problem)
     labeled, validation, embed_s = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), 0.0
     with connect(config.cluster) as session:
@@ -125,17 +127,17 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
         embed_s=embed_s,
         num_test=len(revealed.test) if revealed is not None and revealed.test is not None else 0,
     )
-    stored = sum(part.pixels.nbytes for part in (problem.labeled, problem.validation, problem.pool))
-    test = revealed.test.pixels.nbytes if revealed is not None and revealed.test is not None else 0
+    stored = sum(part.array.nbytes for part in (problem.labeled, problem.validation, problem.pool))
+    test = revealed.test.array.nbytes if revealed is not None and revealed.test is not None else 0
     stages.say(forecast.table(found, measured, session.device, session.num_workers, stored + test))
     return found
 
 
 def _describe(config: Config, problem: Problem) -> str:
-    height, width, channels = problem.shape
+    each = f"embeddings of {problem.labeled.described}" if problem.of_vectors else "x".join(map(str, problem.shape))
     line = (
         f"RAMBO on {config.data.name}: {len(problem.labeled)} labelled, {len(problem.validation)} validation, "
-        f"{len(problem.pool)} in the pool ({height}x{width}x{channels}, {len(problem.class_names)} classes); "
+        f"{len(problem.pool)} in the pool ({each}, {len(problem.class_names)} classes); "
         f"picking {config.acquisition.budget}"
     )
     if config.data.scenario == "clean":
@@ -148,7 +150,7 @@ def _describe_cluster(session: Session, settings: TrainingSettings) -> str:
     kernels = choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels)
     how = " in compiled kernels" if kernels == "compiled" else ""
     how += ", as on any x86 CPU" if settings.reproducible == "any_x86" else ""
-    head = ", a head on frozen embeddings," if settings.embedding else ""
+    head = ", a head on embeddings," if settings.embedding else ""
     return f"Ray: {session.describe()}; {settings.classifier}{head} on {session.device}, {settings.precision}{how}"
 
 

@@ -21,7 +21,7 @@ from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.config.schema import HEADS, Config
 from rambo_ray.data.images import Images
 from rambo_ray.data.problem import Inputs, Problem, Revealed
-from rambo_ray.embeddings import networks, reduce, weights
+from rambo_ray.embeddings import given, networks, reduce, weights
 from rambo_ray.embeddings.cache import FeatureCache
 from rambo_ray.embeddings.weights import Source
 from rambo_ray.progress import Progress
@@ -32,18 +32,20 @@ CHUNK = 32 * networks.BATCH  # images of a task, and of a file of the cache
 def inputs(
     session: Session, config: Config, problem: Problem, revealed: Revealed | None, progress: Callable[[int], Progress]
 ) -> Inputs:
-    """What f sees of the problem's images: pixels, or, for a head, embeddings float32 [., D].
+    """What f sees: pixels, or, for a head, embeddings float32 [., D], of images or those that the data are.
 
     The principal components are those of S_0, S_val, what was rejected and the pool; test images are only mapped by
     them. `progress` makes a display for a number of images, those that the cache lacks. Raises UserError where the
     weights cannot be had or D is too large, RunError where a task failed; what was embedded until then is kept.
     """
+    if problem.of_vectors:
+        return given.inputs(config.classifier, problem, revealed)
     if config.classifier.name not in HEADS:
-        return Inputs.pixels(problem, revealed)
+        return Inputs.as_given(problem, revealed)
     weights.check(config.classifier, problem)
     test = None if revealed is None else revealed.test
-    parts: list[Images | None] = [problem.labeled, problem.validation, problem.rejected, problem.pool, test]
-    found = iter(features(session, config, [part for part in parts if part is not None], progress))
+    parts = [problem.labeled, problem.validation, problem.rejected, problem.pool, test]
+    found = iter(features(session, config, [part for part in parts if isinstance(part, Images)], progress))
     none = np.zeros((0, networks.FEATURES[config.classifier.embedding]), dtype=np.float32)
     every = [none if part is None else next(found) for part in parts]
     reduction = reduce.fit(every[:4], config.classifier.components)

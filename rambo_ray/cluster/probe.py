@@ -15,8 +15,9 @@ from rambo_ray.cluster import embed
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import fetch
 from rambo_ray.config.schema import Config
+from rambo_ray.data.images import LabeledImages
 from rambo_ray.data.problem import LabeledArrays, Problem
-from rambo_ray.embeddings import reduce
+from rambo_ray.embeddings import given, reduce
 from rambo_ray.pipeline import forecast
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages
@@ -39,14 +40,19 @@ def embedded(session: Session, config: Config, problem: Problem) -> tuple[Labele
 
     Nothing that is computed is kept: the cache is a folder of a moment.
     """
-    parts = (problem.labeled, problem.validation)
+    if problem.of_vectors:
+        seen = given.inputs(config.classifier, problem, None)
+        labels = problem.labeled.labels, problem.validation.labels
+        return LabeledArrays(seen.labeled, labels[0]), LabeledArrays(seen.validation, labels[1]), 0.0
+    parts = [problem.labeled, problem.validation]
+    images = [part for part in parts if isinstance(part, LabeledImages)]
     with tempfile.TemporaryDirectory() as folder:
         classifier = config.classifier.model_copy(update={"embedding_cache": folder})
         config = config.model_copy(update={"classifier": classifier})
         quiet = Stages(stream=io.StringIO()).progress
-        embed.features(session, config, [problem.labeled.take(np.arange(1))], quiet)  # workers start
+        embed.features(session, config, [images[0].take(np.arange(1))], quiet)  # workers start
         began = time.perf_counter()
-        found = embed.features(session, config, parts, quiet)
+        found = embed.features(session, config, images, quiet)
         spent = time.perf_counter() - began
     reduction = reduce.fit(found, config.classifier.components)
     labeled, validation = (

@@ -44,9 +44,9 @@ class ClusterRun:
     def __init__(
         self, session: Session, plan: Plan, problem: Problem, revealed: Revealed | None, inputs: Inputs | None = None
     ) -> None:
-        """inputs: what f sees of the images; default: their pixels."""
+        """inputs: what f sees; default: the images themselves."""
         self.session, self.plan, self.problem, self.revealed = session, plan, problem, revealed
-        self.seen = Inputs.pixels(problem, revealed) if inputs is None else inputs
+        self.seen = Inputs.as_given(problem, revealed) if inputs is None else inputs
         self.opinions: Opinions | None = None
 
     @property

@@ -17,7 +17,8 @@ import numpy as np
 
 from rambo_ray.config.schema import DataConfig
 from rambo_ray.data import folders, parquet, scenarios, torchvision
-from rambo_ray.data.images import Format, Images, Integers, LabeledImages, reshape
+from rambo_ray.data.images import Format, Images, LabeledImages, reshape
+from rambo_ray.data.items import Integers
 from rambo_ray.data.labels import Labels, check_two_classes, translated
 from rambo_ray.data.problem import Normalisation, Problem, Revealed, check_overlap, divide, statistics
 from rambo_ray.errors import UserError, nearest

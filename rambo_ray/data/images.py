@@ -10,7 +10,6 @@ N images, H height, W width, C channels.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,10 +23,10 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 from typing_extensions import Self
 
+from rambo_ray.data.items import Integers, Items, as_positions, checked, checked_labels
 from rambo_ray.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
 Shape = tuple[int, int, int]
 Encoded = tuple[str, bytes | Path]
 """One image as stored: the name by which an error calls it, and its bytes or its file."""
@@ -45,7 +44,7 @@ _BYTES_WORTH_A_THREAD = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class Images(Items):
     """N images and the names by which their owner knows them.
 
     `pixels` is uint8 [N, H, W, C], C-contiguous, and read-only from here on; `ids` holds N distinct
@@ -61,17 +60,11 @@ class Images:
             raise ValueError(f"pixels are {found}; must be uint8 [N, H, W, C]")
         if self.pixels.shape[3] not in (1, 3):
             raise ValueError(f"pixels have {self.pixels.shape[3]} channels; must be 1 or 3")
-        if not self.pixels.flags.c_contiguous:
-            raise ValueError("pixels are not C-contiguous; pass numpy.ascontiguousarray(pixels)")
-        if not isinstance(self.ids, tuple) or len(self.ids) != len(self.pixels):
-            raise ValueError(f"ids must be a tuple of {len(self.pixels)} strings, one per image")
-        if len(set(self.ids)) != len(self.ids):
-            raise ValueError(f"id {first_repeated(self.ids)!r} occurs twice; ids must be distinct")
-        # On a cluster the array lies in shared memory, where a write would reach every process.
-        object.__setattr__(self, "pixels", _read_only(self.pixels))
+        object.__setattr__(self, "pixels", checked(self.pixels, self.ids, "pixels", "image"))
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        return self.pixels
 
     @property
     def shape(self) -> Shape:
@@ -79,14 +72,18 @@ class Images:
         _, height, width, channels = self.pixels.shape
         return height, width, channels
 
+    @property
+    def described(self) -> str:
+        return describe(self.shape)
+
     def take(self, positions: npt.ArrayLike) -> Self:
         """The images at integer `positions`, in that order, copied. Raises IndexError beyond N."""
-        chosen = _positions(positions)
+        chosen = as_positions(positions)
         return type(self)(self.pixels[chosen], tuple(self.ids[i] for i in chosen))
 
-    def digests(self) -> list[bytes]:
-        """A 16-byte hash of each image's pixels; equal where, and only where, the pixels are."""
-        return [hashlib.blake2b(image, digest_size=16).digest() for image in self.pixels]
+    def unlabeled(self) -> Images:
+        """The same images without labels; the pixels are shared, not copied."""
+        return Images(self.pixels, self.ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,21 +94,12 @@ class LabeledImages(Images):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.labels.dtype != np.int64 or self.labels.shape != (len(self.ids),):
-            found = f"{self.labels.dtype} {self.labels.shape}"
-            raise ValueError(f"labels are {found}; must be int64 [{len(self.ids)}]")
-        if len(self.labels) and self.labels.min() < 0:
-            raise ValueError(f"label {self.labels.min()} is negative; labels are classes, counted from 0")
-        object.__setattr__(self, "labels", _read_only(self.labels))
+        object.__setattr__(self, "labels", checked_labels(self.labels, len(self.ids)))
 
     def take(self, positions: npt.ArrayLike) -> Self:
         """The images at integer `positions` with their labels, in that order, copied."""
-        chosen = _positions(positions)
+        chosen = as_positions(positions)
         return type(self)(self.pixels[chosen], tuple(self.ids[i] for i in chosen), self.labels[chosen])
-
-    def unlabeled(self) -> Images:
-        """The same images without their labels; the pixels are shared, not copied."""
-        return Images(self.pixels, self.ids)
 
 
 @dataclass(frozen=True)
@@ -185,16 +173,6 @@ def describe(shape: Shape) -> str:
     return f"{width}x{height} pixels, {channels} channel{'s' if channels > 1 else ''}"
 
 
-def first_repeated(names: Sequence[str]) -> str | None:
-    """The first of `names` that stood there before; None where all differ."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
 def _fill(slots: Pixels, encoded: Sequence[Encoded], wanted: Format, like: tuple[str, Shape]) -> None:
     for slot, (name, stored) in zip(slots, encoded, strict=True):
         image = _decode_one(name, stored, wanted)
@@ -259,19 +237,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _positions(positions: npt.ArrayLike) -> Integers:
-    array = np.asarray(positions)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(f"positions are {array.dtype} {array.shape}; must be integers [n]")
-    return array.astype(np.int64)
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _threads() -> int:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from rambo_ray.data.images import Integers
+from rambo_ray.data.items import Integers
 from rambo_ray.errors import UserError, nearest
 
 

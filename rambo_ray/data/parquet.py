@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rambo_ray.data.images import BATCH, Encoded, Format, Images, decode, first_repeated
+from rambo_ray.data.images import BATCH, Encoded, Format, Images, decode
+from rambo_ray.data.items import first_repeated
 from rambo_ray.data.labels import Labels, from_names, from_numbers
 from rambo_ray.errors import UserError, nearest
 

@@ -19,10 +19,13 @@ from typing import NamedTuple
 import numpy as np
 
 from rambo_ray import seeds
-from rambo_ray.data.images import Images, Integers, LabeledImages, Pixels, describe
+from rambo_ray.data.images import Images, LabeledImages, Pixels
+from rambo_ray.data.items import Integers, Items
+from rambo_ray.data.vectors import LabeledVectors, Vectors
 from rambo_ray.errors import UserError
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+Labeled = LabeledImages | LabeledVectors
 
 # One grey level of 255: a channel that never changes is then divided by this instead of by zero.
 STD_FLOOR = 1 / 255
@@ -35,16 +38,16 @@ NONE = -1
 class LabeledArrays:
     """What f sees of images, and their labels int64 [N]; possibly read-only and shared between processes.
 
-    inputs: pixels uint8 [N, H, W, C], or embeddings float32 [N, D] where f is a head on frozen ones.
+    inputs: pixels uint8 [N, H, W, C], or embeddings float32 [N, D] where f is a head on them.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
 
     @classmethod
-    def of(cls, images: LabeledImages) -> LabeledArrays:
-        """The arrays of labelled images, without their ids."""
-        return cls(images.pixels, images.labels)
+    def of(cls, items: Labeled) -> LabeledArrays:
+        """The arrays of labelled images or vectors, without their ids."""
+        return cls(items.array, items.labels)
 
     def joined(self, inputs: np.ndarray, labels: np.ndarray) -> LabeledArrays:
         """These images and then others: S_1, when they are S_0 and what was acquired.
@@ -60,29 +63,30 @@ class Problem:
     """What one-round active learning starts from.
 
     `labeled` is S_0 [k], `validation` S_val [V], `pool` U_0 [N]; labels are positions in
-    `class_names` [K]. `mean` and `std` have one number per channel and belong to pixels / 255.
-    `rejected` [R] are images of the pool's kind of which annotators have said already that they belong to
+    `class_names` [K]. All of them are images of one shape, or all vectors of D numbers. `mean` and `std` have one
+    number per channel and belong to pixels / 255; vectors have none.
+    `rejected` [R] are of the pool's kind, and annotators have said already that they belong to
     none of the classes. Raises ValueError where these do not fit together.
     """
 
-    labeled: LabeledImages
-    validation: LabeledImages
-    pool: Images
+    labeled: Labeled
+    validation: Labeled
+    pool: Items
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    rejected: Images | None = None
+    rejected: Items | None = None
 
     def __post_init__(self) -> None:
-        shape = self.labeled.shape
-        for part, images in (("labeled", self.labeled), ("validation", self.validation), ("pool", self.pool)):
-            if not len(images):
+        for part, items in self._parts:
+            if not len(items):
                 raise ValueError(f"{part} is empty")
-            if images.shape != shape:
-                raise ValueError(f"{part}: {describe(images.shape)}, but labeled: {describe(shape)}")
-        if self.rejected is not None and self.rejected.shape != shape:
-            raise ValueError(f"rejected: {describe(self.rejected.shape)}, but labeled: {describe(shape)}")
-        if isinstance(self.pool, LabeledImages):
+        for part, items in [*self._parts, *([] if self.rejected is None else [("rejected", self.rejected)])]:
+            if isinstance(items, Vectors) != isinstance(self.labeled, Vectors):
+                raise ValueError(f"{part}: {type(items).__name__}, but labeled: {type(self.labeled).__name__}")
+            if items.array.shape[1:] != self.shape:
+                raise ValueError(f"{part}: {items.described}, but labeled: {self.labeled.described}")
+        if hasattr(self.pool, "labels"):
             raise ValueError("the pool must come without labels; pass pool.unlabeled()")
         if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
             raise ValueError(f"class_names {self.class_names}: must be at least 2 distinct names")
@@ -90,13 +94,23 @@ class Problem:
         for part, labels in (("labeled", self.labeled.labels), ("validation", self.validation.labels)):
             if labels.max() >= classes:
                 raise ValueError(f"{part}: label {labels.max()}, but there are {classes} classes")
-        if not len(self.mean) == len(self.std) == shape[2] or min(self.std) <= 0:
-            raise ValueError(f"mean {self.mean}, std {self.std}: must be {shape[2]} numbers, std above 0")
+        channels = 0 if self.of_vectors else self.shape[2]
+        if not len(self.mean) == len(self.std) == channels or min(self.std, default=1.0) <= 0:
+            raise ValueError(f"mean {self.mean}, std {self.std}: must be {channels} numbers, std above 0")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """H, W, C of every image."""
-        return self.labeled.shape
+    def _parts(self) -> list[tuple[str, Items]]:
+        return [("labeled", self.labeled), ("validation", self.validation), ("pool", self.pool)]
+
+    @property
+    def of_vectors(self) -> bool:
+        """Whether S_0, S_val and the pool are embeddings that were given, not images."""
+        return isinstance(self.labeled, Vectors)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """H, W, C of every image, or D of every vector."""
+        return tuple(self.labeled.array.shape[1:])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -106,33 +120,33 @@ class Problem:
         """
         numbers = np.array([*self.mean, *self.std], np.float64)
         parts: list[bytes | memoryview] = [repr(self.class_names).encode(), numbers.tobytes()]
-        for images in (self.labeled, self.validation):
-            parts += [repr(images.pixels.shape).encode(), images.pixels.data]
-            parts += [images.labels.astype("<i8").tobytes()]
+        for items in (self.labeled, self.validation):
+            parts += [repr(items.array.shape).encode(), items.array.data]
+            parts += [items.labels.astype("<i8").tobytes()]
         if self.rejected is not None:
-            parts += [repr(self.rejected.pixels.shape).encode(), self.rejected.pixels.data]
+            parts += [repr(self.rejected.array.shape).encode(), self.rejected.array.data]
         return _sha256(parts)
 
     @cached_property
     def pool_fingerprint(self) -> str:
-        """SHA-256 (hex) of the pool: its images and its ids, in order."""
-        pixels = self.pool.pixels
-        return _sha256([repr(pixels.shape).encode(), pixels.data, repr(self.pool.ids).encode()])
+        """SHA-256 (hex) of the pool: its images or vectors, and its ids, in order."""
+        array = self.pool.array
+        return _sha256([repr(array.shape).encode(), array.data, repr(self.pool.ids).encode()])
 
 
 @dataclass(frozen=True, eq=False)
 class Revealed:
-    """What the annotators would answer: `pool_labels` int64 [N] (or NONE), and test images where there are any."""
+    """What the annotators would answer: `pool_labels` int64 [N] (or NONE), and a test set where there is any."""
 
     pool_labels: Integers
-    test: LabeledImages | None
+    test: Labeled | None
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What f sees of a problem's images: pixels uint8 [., H, W, C], or embeddings float32 [., D] (`LabeledArrays`).
+    """What f sees of a problem: pixels uint8 [., H, W, C], or embeddings float32 [., D] (`LabeledArrays`).
 
-    rejected has no rows where nothing was rejected; test is None where there are no test images.
+    rejected has no rows where nothing was rejected; test is None where there is no test set.
     """
 
     labeled: np.ndarray
@@ -142,14 +156,14 @@ class Inputs:
     test: np.ndarray | None
 
     @classmethod
-    def pixels(cls, problem: Problem, revealed: Revealed | None) -> Inputs:
-        """The images themselves."""
+    def as_given(cls, problem: Problem, revealed: Revealed | None) -> Inputs:
+        """The images or vectors themselves."""
         return cls(
-            labeled=problem.labeled.pixels,
-            validation=problem.validation.pixels,
-            rejected=problem.labeled.pixels[:0] if problem.rejected is None else problem.rejected.pixels,
-            pool=problem.pool.pixels,
-            test=None if revealed is None or revealed.test is None else revealed.test.pixels,
+            labeled=problem.labeled.array,
+            validation=problem.validation.array,
+            rejected=problem.labeled.array[:0] if problem.rejected is None else problem.rejected.array,
+            pool=problem.pool.array,
+            test=None if revealed is None or revealed.test is None else revealed.test.array,
         )
 
 
@@ -245,21 +259,22 @@ def statistics(pixels: Pixels) -> Normalisation:
     return tuple(mean), tuple(std)
 
 
-def check_overlap(labeled: Images, validation: Images, pool: Images, same_ids: frozenset[str] = frozenset()) -> None:
-    """Raise UserError where an image stands in two of S_0, S_val and U_0.
+def check_overlap(labeled: Items, validation: Items, pool: Items, same_ids: frozenset[str] = frozenset()) -> None:
+    """Raise UserError where an image, or a vector, stands in two of S_0, S_val and U_0.
 
     An image is the same where its pixels are. Its id counts only between the parts named in
     `same_ids` ("labeled", "validation", "pool"), whose ids were given by their owner; the id of a
     file is its place in a folder, and other folders have their own cat/0001.png. The same image
     twice within one part is allowed.
     """
-    parts: dict[str, Images] = {"labeled": labeled, "validation": validation, "pool": pool}
-    digests = {part: images.digests() for part, images in parts.items()}
+    parts = {"labeled": labeled, "validation": validation, "pool": pool}
+    digests = {part: items.digests() for part, items in parts.items()}
+    what = "embeddings" if isinstance(labeled, Vectors) else "images"
     for first, second in (("labeled", "validation"), ("labeled", "pool"), ("validation", "pool")):
         ids = parts[second].ids
         earlier = set(digests[first])
         shared = [ids[i] for i, digest in enumerate(digests[second]) if digest in earlier]
-        _refuse(first, second, "images", shared)
+        _refuse(first, second, what, shared)
         if {first, second} <= same_ids:
             known = set(parts[first].ids)
             _refuse(first, second, "ids", [name for name in ids if name in known])

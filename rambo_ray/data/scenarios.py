@@ -17,7 +17,8 @@ import numpy as np
 
 from rambo_ray import seeds
 from rambo_ray.config.schema import DataConfig
-from rambo_ray.data.images import Images, Integers, LabeledImages, Pixels
+from rambo_ray.data.images import Images, LabeledImages, Pixels
+from rambo_ray.data.items import Integers
 from rambo_ray.data.problem import NONE, Normalisation, Problem, Revealed, assembled, check_k
 from rambo_ray.errors import UserError
 

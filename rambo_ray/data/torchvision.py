@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rambo_ray.data.images import Integers, Pixels
+from rambo_ray.data.images import Pixels
+from rambo_ray.data.items import Integers
 from rambo_ray.errors import UserError
 
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "svhn": "SVHN"}

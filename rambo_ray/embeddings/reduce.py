@@ -24,6 +24,7 @@ from torch import Tensor
 from rambo_ray.errors import UserError
 
 CHUNK = 4096  # images, of which there is a copy in float64
+ROUNDING = 1e-6  # of float32: features whose deviation is no larger, relative to their mean, do not change
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ class Reduction:
         return torch.cat(parts).numpy() if parts else np.zeros((0, kept), dtype=np.float32)
 
 
-def fit(parts: Sequence[np.ndarray], components: int) -> Reduction:
+def fit(parts: Sequence[np.ndarray], components: int, standardised: bool = False) -> Reduction:
     """The first `components` principal components of the rows of all `parts`, float32 [., F].
+
+    standardised: of features that are first divided by their own standard deviations, those that never change
+    left out; for features whose units nobody has made alike.
 
     Raises ValueError for more components than features or for fewer than two rows, UserError where all rows are
     the same.
@@ -63,11 +67,25 @@ def fit(parts: Sequence[np.ndarray], components: int) -> Reduction:
         for x in _chunks(parts):
             x -= mean
             covariance += x.T @ x
-        variances, vectors = torch.linalg.eigh(covariance / count)
+        covariance /= count
+        deviation = torch.ones(width, dtype=torch.float64)
+        if standardised:
+            deviation = covariance.diagonal().sqrt()
+            constant = deviation <= ROUNDING * mean.abs()
+            covariance[constant] = 0.0
+            covariance[:, constant] = 0.0
+            deviation[constant] = 1.0
+            covariance /= deviation[:, None] * deviation
+        variances, vectors = torch.linalg.eigh(covariance)
+        vectors /= deviation[:, None]
+        if standardised:
+            vectors[constant] = 0.0
     kept, vectors = variances[-components:].flip(0).clamp(min=0), vectors[:, -components:].flip(1)
-    scale = float(kept.mean().sqrt())
+    varying = kept[kept > ROUNDING * kept[0]] if standardised else kept
+    scale = float(varying.mean().sqrt())
     if not scale > 0:
-        raise UserError("classifier.embedding: all images have the same features; is every image the same?")
+        what = "embeddings of the data" if standardised else "classifier.embedding"
+        raise UserError(f"{what}: all images have the same features; is every image the same?")
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     return Reduction(mean, vectors * torch.sign(largest) / scale, float(kept.sum() / variances.clamp(min=0).sum()))
 

@@ -131,7 +131,7 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
             "fingerprint": problem.fingerprint,
             "pool_fingerprint": problem.pool_fingerprint,
             "classes": list(problem.class_names),
-            "image_shape": list(problem.shape),
+            ("vector_shape" if problem.of_vectors else "image_shape"): list(problem.shape),
         },
         "git_revision": _git_revision(),
         "python": platform.python_version(),

@@ -16,8 +16,9 @@ import numpy as np
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import HEADS, Config, check_sizes, nested_sizes
 from rambo_ray.data.problem import NONE, Problem
-from rambo_ray.embeddings import weights
+from rambo_ray.embeddings import given, weights
 from rambo_ray.errors import UserError
+from rambo_ray.pipeline import choices
 from rambo_ray.utility_model import features, quadratic
 from rambo_ray.utility_model.fitting import FitInput
 from rambo_ray.utility_model.objective import Pairs, split_by_length
@@ -200,10 +201,16 @@ def _rounds(
 
 def training_settings(config: Config, problem: Problem, device: str = "cpu") -> TrainingSettings:
     """How f is trained for `problem` on a kind of device. Raises UserError for embeddings that cannot be had."""
-    height, width, channels = problem.shape
-    image_shape, embedding = (channels, height, width), ""
-    if config.classifier.name in HEADS:
+    embedding = ""
+    if problem.of_vectors:
+        choices.check_head(config)
+        image_shape = (given.kept(config.classifier, problem), 1, 1)
+        embedding = given.identity(config.classifier, problem)
+    elif config.classifier.name in HEADS:
         image_shape, embedding = (config.classifier.components, 1, 1), weights.identity(config, problem)
+    else:
+        height, width, channels = problem.shape
+        image_shape = (channels, height, width)
     return TrainingSettings.from_config(
         config.classifier,
         mean=problem.mean,

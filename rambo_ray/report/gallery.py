@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.data.images import Images
 from rambo_ray.data.problem import NONE, Problem, Revealed
 
 # The page stays below 3 MB whatever is picked: pictures end where they have used up their share.
@@ -32,7 +33,10 @@ NAME_LETTERS, ID_LETTERS, SHORT_ID_LETTERS = 60, 200, 28
 
 @dataclass(frozen=True)
 class Tile:
-    """One picked image: its picture as a data URI, its size on the page in pixels, its caption."""
+    """One picked image: its picture as a data URI, its size on the page in pixels, its caption.
+
+    source: "" of an embedding, which has no picture.
+    """
 
     source: str
     width: int
@@ -61,7 +65,9 @@ def tiles(selection: Selection, problem: Problem, revealed: Revealed | None, cou
     """The first `count` picked images, fewer where their pictures would exceed MOST_BYTES."""
     left = MOST_BYTES
     for order, index in enumerate(selection.pool_index[:count].tolist()):
-        source, width, height, smooth = picture(problem.pool.pixels[index])
+        source, width, height, smooth = "", TILE, 0, False
+        if isinstance(problem.pool, Images):
+            source, width, height, smooth = picture(problem.pool.pixels[index])
         name = None
         if revealed is not None:
             label = int(revealed.pool_labels[index])

@@ -162,14 +162,19 @@ def _total(seconds: Mapping[str, Any]) -> str:
 def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
     """What the run had and used, as pairs of a name and a value."""
     sizes, collect = content.metrics["sizes"], content.metrics.get("collect") or {}
-    height, width, channels = content.problem.shape
-    kind = "grey" if channels == 1 else "colour"
+    if content.problem.of_vectors:
+        each = f"embeddings of {content.problem.labeled.described}"
+    else:
+        height, width, channels = content.problem.shape
+        each = f"images of {width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
     yield "labelled (k)", f"{sizes['k']:,} images"
     yield "validation", f"{sizes['validation']:,} images"
     yield "test", f"{sizes['test']:,} images" if sizes.get("test") else "none"
-    yield "pool", f"{sizes['pool']:,} images of {width} × {height} pixels, {kind}"
+    yield "pool", f"{sizes['pool']:,} {each}"
     yield "classes", f"{len(content.problem.class_names):,}"
-    if content.config.classifier.name in HEADS:
+    if content.problem.of_vectors:
+        yield "classifier", f"{content.config.classifier.name}, on these embeddings"
+    elif content.config.classifier.name in HEADS:
         yield "classifier", f"{content.config.classifier.name}, on {content.config.classifier.embedding} embeddings"
     drawn = {
         "subsets": "offline pairs (P)",

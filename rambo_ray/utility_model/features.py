@@ -27,7 +27,7 @@ __all__ = ["ENCODE_CHUNK", "Encoder", "Features", "choose", "extract", "imagenet
 ENCODE_CHUNK = 512  # images; fixed, so that an encoding's bits do not depend on what it is computed with
 
 
-def choose(config: UtilityModelConfig, shape: tuple[int, int, int], classifier: str = "mnist_net") -> Features:
+def choose(config: UtilityModelConfig, shape: tuple[int, ...], classifier: str = "mnist_net") -> Features:
     """The features for images of H, W, C: as configured; "auto" follows the paper's two kinds of data.
 
     Small grey images go through the conv extractor (B.1.1), others through a frozen ResNet-18 (B.1.2). Where f is a

@@ -17,10 +17,10 @@ from rambo_ray.data.images import (
     LabeledImages,
     Shape,
     decode,
-    first_repeated,
     in_batches,
     reshape,
 )
+from rambo_ray.data.items import first_repeated
 from rambo_ray.errors import UserError
 
 from .written_images import pictures, png, write_file

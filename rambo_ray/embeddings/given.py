@@ -1,0 +1,43 @@
+"""Embeddings that came with the data: how they are brought to the scale that a head on them expects.
+
+Nobody knows whose numbers they are: each of the D is divided by its own standard deviation, so that no unit and no
+single large number decides; then they are turned into principal components, at most `classifier.components` of
+them, of mean variance 1, as those of images are (`rambo_ray.embeddings.reduce`). `classifier.l2` so means the same
+for any encoder, and a head's cost does not grow with D. A turn alone changes nothing for a penalised linear head;
+it makes it faster to solve for.
+
+All of it is fitted, without labels, to S_0, S_val, what was rejected and the pool; a test set is only mapped.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from rambo_ray.config.schema import ClassifierConfig
+from rambo_ray.data.problem import Inputs, Problem, Revealed
+from rambo_ray.embeddings import reduce
+
+# Part of the identity of f's training: raise it when the same vectors would become other numbers.
+RULE = 1
+
+
+def kept(classifier: ClassifierConfig, problem: Problem) -> int:
+    """How many numbers f sees of a vector of D: no more than components, nor than there can be."""
+    count = sum(len(part) for part in (problem.labeled, problem.validation, problem.pool))
+    return min(problem.shape[0], classifier.components, max(count - 1, 1))
+
+
+def identity(classifier: ClassifierConfig, problem: Problem) -> str:
+    """JSON of what these numbers depend on beside S_0 and S_val."""
+    return json.dumps(["given", RULE, kept(classifier, problem), problem.pool_fingerprint])
+
+
+def inputs(classifier: ClassifierConfig, problem: Problem, revealed: Revealed | None) -> Inputs:
+    """What f sees of a problem of vectors: float32 [., `kept`]. Raises UserError where all vectors are the same."""
+    raw = Inputs.as_given(problem, revealed)
+    parts: list[np.ndarray] = [raw.labeled, raw.validation, raw.rejected, raw.pool]
+    reduction = reduce.fit(parts, kept(classifier, problem), standardised=True)
+    labeled, validation, rejected, pool = map(reduction, parts)
+    return Inputs(labeled, validation, rejected, pool, None if raw.test is None else reduction(raw.test))

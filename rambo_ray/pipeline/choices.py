@@ -1,0 +1,34 @@
+"""What a configuration leaves open and the data decide."""
+
+from __future__ import annotations
+
+from rambo_ray.config import loading
+from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.data.problem import Problem
+from rambo_ray.errors import UserError
+
+
+def made(config: Config, problem: Problem) -> tuple[Config, list[str]]:
+    """`config` with what follows from the data where it is not set, and a line for each choice.
+
+    Embeddings get the linear head, as no network can see them. Raises UserError where the whole does not fit then.
+    """
+    lines: list[str] = []
+    values: dict[str, object] = {}
+    if problem.of_vectors and "name" not in config.classifier.model_fields_set:
+        values["classifier.name"] = "linear"
+        lines.append(
+            f"classifier.name=linear: the data are embeddings of {problem.labeled.described}, and f is a head on them"
+        )
+    if values:
+        config = loading.parse(loading.with_keys(config.model_dump(exclude_unset=True), values))
+    return config, lines
+
+
+def check_head(config: Config) -> None:
+    """Raise UserError where f is a network of images, but the data are embeddings."""
+    name = config.classifier.name
+    if name not in HEADS:
+        raise UserError(
+            f"classifier.name={name}: sees images, but the data are embeddings; set classifier.name=linear or mlp"
+        )
