@@ -12,7 +12,7 @@ from PIL import Image
 
 from rambo_ray.config.schema import DataConfig
 from rambo_ray.data import datasets, parquet
-from rambo_ray.data.images import Pixels
+from rambo_ray.data.images import Images, Pixels
 from rambo_ray.errors import UserError
 
 _SIGNATURES = (
@@ -88,11 +88,12 @@ def _of_parquet(files: list[Path], ids: Sequence[str]) -> Iterator[Stored]:
 
 
 def _of_benchmark(data: DataConfig, seed: int, ids: Sequence[str]) -> Iterator[Stored]:
-    problem, _ = datasets.load(data, seed)
-    place = {name: position for position, name in enumerate(problem.pool.ids)}
+    pool = datasets.load(data, seed)[0].pool
+    assert isinstance(pool, Images)  # benchmarks' all are
+    place = {name: position for position, name in enumerate(pool.ids)}
     _check([name for name in ids if name not in place], f"data.name={data.name}")
     for name in ids:
-        yield Stored(name, _named(name, ".png"), png(problem.pool.pixels[place[name]]))
+        yield Stored(name, _named(name, ".png"), png(pool.pixels[place[name]]))
 
 
 def _named(name: str, end: str) -> str:
