@@ -12,15 +12,17 @@ Letters: n images, C channels, H x W pixels, K classes, E embedding units.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rambo_ray.errors import UserError, nearest
+from rambo_ray.classifier import zoo
+from rambo_ray.errors import UserError
+from rambo_ray.own.names import Own, find, in_one_line, loaded
 
 Shape = tuple[int, int, int]
 
@@ -217,12 +219,13 @@ NETWORKS: dict[str, type[Classifier]] = {
 }
 
 
-def build(name: str, image_shape: Shape, num_classes: int) -> Classifier:
+def build(name: str, image_shape: Shape, num_classes: int, pickled: bytes = b"") -> Classifier:
     """A freshly initialised classifier for images [C, H, W] and K classes.
 
-    `name` is a key of NETWORKS or "package.module:factory", a callable (image_shape, num_classes)
-    that returns an nn.Module from float32 [n, C, H, W] to logits [n, K]; such a module may have an
-    `embed` of its own. Draws from torch's global generator. Raises UserError, in one line, for a
+    `name` is a key of NETWORKS, `torchvision:NETWORK`, `timm:NETWORK`, or "package.module:factory", a callable
+    (image_shape, num_classes) that returns an nn.Module from float32 [n, C, H, W] to logits [n, K]; such a module
+    may have an `embed` of its own. pickled: the factory itself, where it was given in Python.
+    Draws from torch's global generator. Raises UserError, in one line, for a
     name that is unknown or cannot be imported or called, for images too small for MnistNet, and
     for a module whose answer has the wrong shape.
     """
@@ -230,41 +233,43 @@ def build(name: str, image_shape: Shape, num_classes: int) -> Classifier:
         # Classifier itself takes no arguments; its subclasses in NETWORKS all take these two.
         network: Callable[[Shape, int], Classifier] = NETWORKS[name]  # type: ignore[assignment]
         return network(image_shape, num_classes)
-    factory = load_factory(name)
+    factory = zoo.factory(name) if name.startswith(zoo.PREFIXES) else load_factory(name, pickled)
     try:
         net = factory(image_shape, num_classes)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"classifier.name={name}: called as factory({image_shape}, {num_classes}) it raised "
-            f"{_in_one_line(error)}; it must take (image_shape, num_classes)"
+            f"{in_one_line(error)}; it must take (image_shape, num_classes)"
         ) from error
     if not isinstance(net, nn.Module):
         raise UserError(f"classifier.name={name}: it returned a {type(net).__name__}; it must return a torch.nn.Module")
     return _checked(name, net, image_shape, num_classes)
 
 
-def load_factory(name: str) -> Callable[..., Any]:
-    """The callable that "package.module:factory" names; raises UserError where there is none."""
-    module_name, colon, attribute = name.partition(":")
-    if not colon or not module_name or not attribute:
-        raise UserError(
-            f"classifier.name={name}: no such classifier; {nearest(name, NETWORKS)} "
-            "or give package.module:factory of your own"
-        )
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise UserError(
-            f"classifier.name={name}: importing {module_name} raised {_in_one_line(error)}; "
-            "it must be importable on every node (PYTHONPATH or the job's working_dir)"
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        callables = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
-        wrong = "has no" if factory is None else "holds something not callable as"
-        known = nearest(attribute, callables) if callables else "it has no callable at all"
-        raise UserError(f"classifier.name={name}: {module_name} {wrong} {attribute}; {known}")
-    return factory
+def load_factory(name: str, pickled: bytes = b"") -> Callable[..., Any]:
+    """The callable that "package.module:factory" names, or that was given; raises UserError where there is none."""
+    return loaded(name, pickled, "classifier.name", NETWORKS)
+
+
+def source_of(name: str, image_shape: Shape, num_classes: int) -> tuple[str, bytes]:
+    """By what a network that is not in NETWORKS is known beside its name, and itself where it was given in Python.
+
+    ("", b"") for those in NETWORKS. Raises UserError as `build`: what is wrong with a network of your own is
+    found before a cluster is started.
+    """
+    if name in NETWORKS:
+        return "", b""
+    own = Own(name, zoo.source(name)) if name.startswith(zoo.PREFIXES) else find(name, "classifier.name", NETWORKS)
+    _check_once(own, image_shape, num_classes)
+    return own.digest, own.pickled
+
+
+@cache
+def _check_once(own: Own, image_shape: Shape, num_classes: int) -> None:
+    with torch.random.fork_rng(devices=[]):  # what initialisation draws is nobody's
+        build(own.name, image_shape, num_classes, own.pickled)
 
 
 def _checked(name: str, net: nn.Module, image_shape: Shape, num_classes: int) -> CustomClassifier:
@@ -285,7 +290,7 @@ def _checked(name: str, net: nn.Module, image_shape: Shape, num_classes: int) ->
         raise
     except Exception as error:
         raise UserError(
-            f"classifier.name={name}: on zeros of shape {tuple(x.shape)} it raised {_in_one_line(error)}; "
+            f"classifier.name={name}: on zeros of shape {tuple(x.shape)} it raised {in_one_line(error)}; "
             "it must take float32 [n, C, H, W]"
         ) from error
     for what, value, shape in (("logits", logits, [2, num_classes]), ("embed", embedding, [2, "E"])):
@@ -295,8 +300,3 @@ def _checked(name: str, net: nn.Module, image_shape: Shape, num_classes: int) ->
             got, want = list(value.shape), ", ".join(map(str, shape))
             raise UserError(f"classifier.name={name}: its {what} for 2 images has shape {got}; it must be [{want}]")
     return own.train()  # type: ignore[return-value]
-
-
-def _in_one_line(error: BaseException) -> str:
-    """An exception's type and the beginning of its message, without line breaks."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

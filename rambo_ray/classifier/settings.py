@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import torch
 
 from rambo_ray.classifier import mnist_steps
-from rambo_ray.classifier.networks import NETWORKS, Shape
+from rambo_ray.classifier.networks import NETWORKS, Shape, source_of
 from rambo_ray.config.schema import HEADS, ClassifierConfig
 from rambo_ray.errors import UserError
 from rambo_ray.numerics import Reproducible
@@ -37,7 +37,8 @@ class TrainingSettings:
     (D, 1, 1). `precision` is resolved: bfloat16 is that of products, as under autocast; the weights and Adam
     stay float32. kernels: whether mnist_net may train in compiled ones; they change rounding only. l2: of the
     linear head (`rambo_ray.classifier.logistic`). embedding: the identity of what made the embeddings that a
-    head is trained on, "" for pixels.
+    head is trained on, "" for pixels. source: by what a network of your own is known beside its name, "" for ours;
+    pickled: its factory, where it was given in Python.
     """
 
     classifier: str
@@ -54,6 +55,8 @@ class TrainingSettings:
     reproducible: Reproducible = "machine"
     l2: float = 0.0
     embedding: str = ""
+    source: str = ""
+    pickled: bytes = field(default=b"", repr=False)
 
     @classmethod
     def from_config(
@@ -75,6 +78,8 @@ class TrainingSettings:
                 f"mean={tuple(mean)}, std={tuple(std)}: one value per channel is needed, the images have "
                 f"{channels}; set data.channels"
             )
+        shape = (int(channels), int(image_shape[1]), int(image_shape[2]))
+        source, pickled = source_of(classifier.name, shape, num_classes)
         made = cls(
             classifier=classifier.name,
             # Those left are fields of the same names, so that a new key is not forgotten.
@@ -84,9 +89,11 @@ class TrainingSettings:
             reproducible=reproducible,
             mean=tuple(map(float, mean)),
             std=tuple(map(float, std)),
-            image_shape=(int(channels), int(image_shape[1]), int(image_shape[2])),
+            image_shape=shape,
             num_classes=int(num_classes),
             embedding=embedding,
+            source=source,
+            pickled=pickled,
         )
         return made.on(device, classifier.precision)
 
@@ -98,12 +105,14 @@ class TrainingSettings:
         return replace(self, precision=choose_precision(precision, device, self.classifier, self.kernels))
 
     def identity(self) -> str:
-        """Canonical JSON of the settings, for content hashes; of your own network it has only the name.
+        """Canonical JSON of the settings, for content hashes; of your own network the name and its source's digest.
 
         What changes rounding only is left out, except where equal bits are what was asked for.
         """
         content = {"rule": RULE, **asdict(self)}
-        del content["kernels"]
+        del content["kernels"], content["pickled"]  # the source says what was pickled
+        if not self.source:
+            del content["source"]
         if self.reproducible == "machine":
             del content["reproducible"]
         unseen: tuple[str, ...] = ("l2", "embedding")

@@ -130,7 +130,7 @@ def train(
         return Trained(head, taken, taken * n, right / n, time.perf_counter() - start)
 
     with seeded(seed, device), cuda_kernels(device, settings):
-        model = build(settings.classifier, settings.image_shape, settings.num_classes)
+        model = build(settings.classifier, settings.image_shape, settings.num_classes, settings.pickled)
         model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
         normalised = any(isinstance(module, _BatchNorm) for module in model.modules())
         bounds = batch_bounds(n, settings.batch_size, 2 if normalised else 1)
@@ -208,7 +208,7 @@ def from_arrays(arrays: Arrays, settings: TrainingSettings, device: Device = "cp
     """The trained classifier that `to_arrays` took apart; the arrays are copied."""
     device = torch.device(device)
     with seeded(0, device):
-        model = build(settings.classifier, settings.image_shape, settings.num_classes)
+        model = build(settings.classifier, settings.image_shape, settings.num_classes, settings.pickled)
     prefix = "model."
     state = {key.removeprefix(prefix): torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
     model.load_state_dict(state)
