@@ -12,15 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
 from rambo_ray.config.schema import DataConfig
-from rambo_ray.data import folders, parquet, scenarios, torchvision
+from rambo_ray.data import folders, held, parquet, scenarios, torchvision
 from rambo_ray.data.images import Format, Images, LabeledImages, reshape
-from rambo_ray.data.items import Integers
+from rambo_ray.data.items import Integers, Items
 from rambo_ray.data.labels import Labels, check_two_classes, translated
 from rambo_ray.data.problem import Normalisation, Problem, Revealed, check_overlap, divide, statistics
+from rambo_ray.data.vectors import LabeledVectors, Vectors
 from rambo_ray.errors import UserError, nearest
 
 DEFAULT_ROOT = "~/.cache/rambo_ray"
@@ -180,45 +182,65 @@ def _own(data: DataConfig) -> Problem:
     wanted = Format(data.image_size, data.channels)
     labeled, classes = s_0.read_labeled(wanted)
     check_two_classes(classes.codes, s_0.source, "label images of other classes too")
-    wanted = replace(wanted, like=(s_0.source, labeled.shape))
+    if isinstance(labeled, Images):
+        wanted = replace(wanted, like=(s_0.source, labeled.shape))
     validation, validation_classes = s_val.read_labeled(wanted)
     codes = translated(validation_classes, classes, s_val.source, s_0.source)
     pool = u_0.read(wanted)
+    for part, items in ((s_val, validation), (u_0, pool)):
+        _check_alike(labeled, items, s_0.source, part.source)
 
     identified = frozenset(part.key for part in (s_0, s_val, u_0) if part.has_ids())
     check_overlap(labeled, validation, pool, identified)
-    mean, std = statistics(labeled.pixels)
+    mean, std = statistics(labeled.pixels) if isinstance(labeled, Images) else ((), ())
     return Problem(_labeled(labeled, classes.codes), _labeled(validation, codes), pool, classes.names, mean, std)
 
 
+def _check_alike(labeled: Items, items: Items, first: str, second: str) -> None:
+    """Raise UserError where one of the user's parts is of images and another of embeddings, or their sizes differ."""
+    if items.array.shape[1:] != labeled.array.shape[1:]:
+        of_images = isinstance(labeled, Images) and isinstance(items, Images)
+        remedy = "set data.image_size and data.channels" if of_images else "give all three alike"
+        raise UserError(f"{second}: {items.described}, but {first}: {labeled.described}; {remedy}")
+
+
 class _Part:
-    """One of the user's three: Parquet files (`files`), or else a folder of images (`path`)."""
+    """One of the user's three: in memory (`held`), Parquet files (`files`), or else a folder of images (`path`)."""
 
     def __init__(self, key: str, path: str) -> None:
         self.key = key
         self.source = f"data.{key}={path}"
+        self.held = held.find(path, f"data.{key}") if held.is_name(path) else None
+        if self.held is not None:
+            return
         self.path = Path(path).expanduser()
         _check_exists(self.path, self.source)
         self.files = parquet.find(self.path)
         if not self.files and not self.path.is_dir():
             raise UserError(f"{self.source}: is no folder and does not end in .parquet; give one of these")
 
-    def read(self, wanted: Format) -> Images:
-        """The images alone: labels that may lie beside them are not read."""
+    def read(self, wanted: Format) -> Items:
+        """The images or embeddings alone: labels that may lie beside them are not read."""
+        row_prefix = "" if self.key == "pool" else f"{self.key}/"
         with _naming(f"data.{self.key}"):
+            if self.held is not None:
+                return self.held.read(wanted, row_prefix)
             if not self.files:
                 return folders.read(self.path, wanted, self.source)
-            row_prefix = "" if self.key == "pool" else f"{self.key}/"
             return parquet.read(self.files, wanted, row_prefix, unique_ids=True)
 
-    def read_labeled(self, wanted: Format) -> tuple[Images, Labels]:
+    def read_labeled(self, wanted: Format) -> tuple[Items, Labels]:
         with _naming(f"data.{self.key}"):
+            if self.held is not None:
+                return self.read(wanted), self.held.classes(self.source)
             if not self.files:
                 return folders.read_classes(self.path, wanted, self.source)
             labels = parquet.read_labels(self.files)
         return self.read(wanted), labels
 
     def has_ids(self) -> bool:
+        if self.held is not None:
+            return self.held.ids is not None
         return bool(self.files) and parquet.has_ids(self.files)
 
 
@@ -251,8 +273,15 @@ def _naming(key: str) -> Iterator[None]:
         raise UserError(line if line.startswith("data.") else f"{key}: {line}") from error
 
 
-def _labeled(images: Images, codes: Integers) -> LabeledImages:
-    return LabeledImages(images.pixels, images.ids, codes)
+@overload
+def _labeled(items: Images, codes: Integers) -> LabeledImages: ...
+@overload
+def _labeled(items: Items, codes: Integers) -> LabeledImages | LabeledVectors: ...
+def _labeled(items: Items, codes: Integers) -> LabeledImages | LabeledVectors:
+    if isinstance(items, Images):
+        return LabeledImages(items.pixels, items.ids, codes)
+    assert isinstance(items, Vectors)
+    return LabeledVectors(items.vectors, items.ids, codes)
 
 
 def _row_ids(prefix: str, count: int) -> tuple[str, ...]:
