@@ -20,8 +20,7 @@ class Entry:
     names: what the image is called, its owner's id where the tool handed it through (`is_id`); else a path or an
     address, or several of which one is right. labels: the classes it was given, none where nothing was said, several
     where the tool let that pass. rejected: whether it belongs to none of the classes. annotator: "" where unknown.
-    where: which part of the file this is, for messages. overrides: whether it replaces what the same annotator said
-    before of the image, as in a log.
+    where: which part of the file this is, for messages.
     """
 
     names: tuple[str, ...]
@@ -30,7 +29,6 @@ class Entry:
     rejected: bool = False
     annotator: str = ""
     is_id: bool = False
-    overrides: bool = False
 
     @property
     def said(self) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from rambo_ray.annotation.entries import ID_KEY, NONE_OF_THESE, Entry, annotator, choices
@@ -26,6 +28,11 @@ def tasks(ids: Sequence[str], addresses: Sequence[str]) -> str:
         for order, (name, address) in enumerate(zip(ids, addresses, strict=True))
     ]
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+
+
+def local(path: Path) -> str:
+    """The address of a file on Label Studio's machine, whose LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT must be /."""
+    return "/data/local-files/?d=" + quote(path.expanduser().absolute().as_posix().lstrip("/"))
 
 
 def labelling_config(class_names: Sequence[str]) -> str:
