@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -48,21 +48,21 @@ class Names:
 
         A name is an id itself, the name of a copy (`copy_stem`), or a path or address that ends with an id. What
         stands before the id must then be the same for all of the file, so that the picked 7.png is not taken for the
-        pool's cat/7.png. Raises UserError where two beginnings fit as many names.
+        pool's cat/7.png. Raises UserError where as many ids are found by another beginning.
         """
         known = [name if name in self._ids else self._copy(name) for name in names]
         waiting = [i for i, name in enumerate(known) if name is None]
-        beginnings: Counter[str] = Counter()
-        ends: dict[int, dict[str, str]] = {}
-        for i in waiting:
-            ends[i] = {path[: len(path) - len(end)]: end for path, end in self._ends(names[i])}
-            beginnings.update(ends[i].keys())
-        if not beginnings:
+        ends = {i: {path[: len(path) - len(end)]: end for path, end in self._ends(names[i])} for i in waiting}
+        reached: dict[str, set[str]] = defaultdict(set)
+        for found in ends.values():
+            for start, end in found.items():
+                reached[start].add(end)
+        if not reached:
             return known
-        (beginning, most), *others = beginnings.most_common(2)
-        if others and others[0][1] == most:
+        beginning, *others = sorted(reached, key=lambda start: -len(reached[start]))
+        if others and len(reached[others[0]]) == len(reached[beginning]):
             raise UserError(
-                f"images such as '{names[waiting[0]]}' can be read as ids in {len(beginnings)} ways; give the ids of "
+                f"images such as '{names[waiting[0]]}' can be read as ids in {len(reached)} ways; give the ids of "
                 "selection.parquet beside them"
             )
         for i in waiting:

@@ -74,8 +74,8 @@ def settle(
     places = _places(request, entries)
     strangers = [entry for entry, place in zip(entries, places, strict=True) if place is None]
     if strangers:
-        named = listed(dict.fromkeys(entry.names[0] for entry in strangers))
-        said = f"{_count(strangers, 'answer')} of images that the run did not ask for: {named}"
+        who = listed(dict.fromkeys(entry.names[0] for entry in strangers))
+        said = f"{_number(len(strangers), 'answer')} of images that the run did not ask for: {who}"
         (remarks if skip_unknown else problems).append(
             f"{said}: passed over" if skip_unknown else f"{said}; remove them, or give --skip-unknown"
         )
@@ -211,10 +211,6 @@ def _check_resolve(resolve: str | None, entries: Iterable[Entry]) -> None:
     known = {entry.annotator for entry in entries if entry.annotator}
     if resolve not in known:
         raise UserError(f"--resolve {resolve}: must be first, last, or an annotator; {nearest(str(resolve), known)}")
-
-
-def _count(entries: Sequence[Entry], what: str) -> str:
-    return _number(len(entries), what)
 
 
 def _number(count: int, what: str) -> str:

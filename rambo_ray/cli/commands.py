@@ -11,6 +11,8 @@ from typing import Any
 
 from rambo_ray.cli.entry import Command, Parser
 
+EXPORTED = ("label-studio", "cvat", "coco", "csv", "folder")
+
 
 def _run(parser: Parser) -> None:
     parser.description = "Pick the pool images to send to the annotators (RAMBO, one-round active learning)."
@@ -58,11 +60,24 @@ def _benchmark(parser: Parser) -> None:
     parser.overrides("override a key in all panels")
 
 
+def _export(parser: Parser) -> None:
+    parser.description = "Give a finished run's picked images to an annotation tool, in the order picked."
+    parser.epilog = "Without --images and --url-prefix the images are copied beside the tasks."
+    parser.add_argument("run", metavar="DIR", help="the run's output directory")
+    parser.add_argument("--to", required=True, choices=EXPORTED, help="the tool, or the form")
+    parser.add_argument("--output", metavar="FILE_OR_DIR", required=True, help="what to write; must be new")
+    parser.add_argument("--images", metavar="FOLDER", help="where the pool's files are, as the tool sees them")
+    parser.add_argument(
+        "--url-prefix", metavar="URL", help="what stands before an id in an image's address: https://example.org/pool/"
+    )
+
+
 # A dictionary by name, in the order of `rambo --help`.
 COMMANDS = {
     command.name: command
     for command in (
         Command("run", "Pick the pool images to send to the annotators.", _run, "rambo_ray.cli.run"),
+        Command("export", "Give the picked images to the annotators' tool.", _export, "rambo_ray.cli.export"),
         Command("collect", "Collect a run's utility samples and nothing else.", _collect, "rambo_ray.cli.collect"),
         Command("sweep", "Try settings without labels of the pool, name the best.", _sweep, "rambo_ray.cli.sweep"),
         Command("benchmark", "Compare RAMBO with other strategies.", _benchmark, "rambo_ray.cli.benchmark"),

@@ -89,6 +89,7 @@ def test_the_process_arguments_are_the_default(
         (["sweep", "--help"], 0),
         (["collect", "--help"], 0),
         (["benchmark", "--help"], 0),
+        (["export", "--help"], 0),
         (["benchmark", "--buget", "5"], 2),
     ],
 )
@@ -125,13 +126,15 @@ def test_help_names_the_program_and_the_ready_files(capsys: pytest.CaptureFixtur
     ("arguments", "line"),
     [
         (["rnu"], "rambo: error: rnu: no such command; did you mean 'run'?"),
-        (["x"], "rambo: error: x: no such command; allowed: benchmark, collect, run, sweep"),
-        (["--config", "x"], "rambo: error: --config: no option of rambo itself; name a command first (run, collect,"),
+        (["x"], f"rambo: error: x: no such command; allowed: {', '.join(sorted(COMMANDS))}"),
+        (["--config", "x"], "rambo: error: --config: no option of rambo itself; name a command first (run, "),
         (["run", "--confg", "x"], "rambo run: error: unrecognized arguments: --confg"),
         (
             ["run", "--config", "digit"],
             "rambo run: error: --config digit: no such configuration; did you mean 'digits'?",
         ),
+        (["export", "x"], "rambo export: error: the following arguments are required: --to, --output; see rambo exp"),
+        (["export", "x", "--to", "csv", "--output", "y"], "rambo export: error: x: no such folder; give the --output "),
         (["run", "--config", "a/b.yaml"], "rambo run: error: --config a/b.yaml: No such file or directory; give the"),
         (["collect", "seed=1"], "rambo collect: error: the following arguments are required: --output; see rambo coll"),
         (["sweep", "--output", "x", "--space", "lambda"], "rambo sweep: error: --space lambda: no such space; "),
