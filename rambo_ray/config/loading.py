@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from rambo_ray.config.explain import explain, keys_of
-from rambo_ray.config.schema import HEADS, METHODS, SCENARIO_KEYS, Config
+from rambo_ray.config.schema import HEADS, METHODS, NEWER_KEYS, SCENARIO_KEYS, Config, DataConfig
 from rambo_ray.errors import UserError, nearest
 
 # Utility samples or base classifiers depend on these: a new value means retraining.
@@ -163,6 +163,9 @@ def relevant(config: Config) -> dict[str, Any]:
     if scenario == "clean":  # so that its runs keep the ids they had before there were others
         without.append("data.scenario")
     without += _unread(config)
+    without += [
+        f"data.{key}" for key in NEWER_KEYS if getattr(config.data, key) == DataConfig.model_fields[key].default
+    ]
     kept = {key: value for key, value in flatten(config).items() if not key.startswith(tuple(without))}
     if config.cluster.reproducible != "machine":
         kept["cluster.reproducible"] = config.cluster.reproducible

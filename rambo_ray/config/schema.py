@@ -13,19 +13,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from rambo_ray.config.data import NEWER_KEYS, SCENARIO_KEYS, DataConfig
+from rambo_ray.config.section import Count, CountOrNone, NonNegative, Section
 from rambo_ray.config.sections import (
     HEADS,
-    SCENARIO_KEYS,
     AcquisitionConfig,
     ClassifierConfig,
     ClusterConfig,
-    Count,
-    CountOrNone,
-    DataConfig,
-    NonNegative,
     OutputConfig,
     PretrainingConfig,
-    Section,
     UtilityModelConfig,
     UtilitySamplesConfig,
 )
@@ -33,6 +29,7 @@ from rambo_ray.config.sections import (
 __all__ = [
     "HEADS",
     "METHODS",
+    "NEWER_KEYS",
     "SCENARIO_KEYS",
     "AcquisitionConfig",
     "ClassifierConfig",

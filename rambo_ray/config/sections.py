@@ -8,102 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
+from rambo_ray.config.section import Count, CountOrNone, Fraction, NonNegative, Positive, Section
 from rambo_ray.numerics import Reproducible
-
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int | None, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-
-# The keys of `data` that describe a pool of each scenario.
-SCENARIO_KEYS: dict[str, tuple[str, ...]] = {
-    "clean": (),
-    "long_tail": ("imbalance",),
-    "off_target": ("target_classes", "off_target_share"),
-    "duplicates": ("duplicate_share", "copies"),
-}
 
 # The classifiers that see frozen embeddings instead of images.
 HEADS = frozenset({"linear", "mlp"})
-
-
-class Section(BaseModel):
-    """Keys are fixed, values are never coerced, and a configuration never changes once made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DataConfig(Section):
-    """Where the images are, and which of them are labelled (S_0), validation and pool (U_0)."""
-
-    name: str = Field(
-        "digits",
-        description="digits, mnist, fashion_mnist, cifar10 or svhn; parquet: one labelled Parquet dataset "
-        "at data.root; own: your labelled, validation and pool files",
-    )
-    root: str | None = Field(
-        None,
-        description="folder of the dataset: Parquet files <split>-*.parquet (also in a subfolder named as the "
-        "dataset), or a torchvision root; default: ~/.cache/rambo_ray",
-    )
-    download: bool = Field(True, description="let torchvision download what root does not hold")
-    num_labeled: Count = Field(200, description="k, images in S_0 (benchmark mode)")
-    num_validation: Count = Field(1000, description="images in S_val (benchmark mode)")
-    pool_limit: CountOrNone = Field(None, description="keep only this many pool images (benchmark mode)")
-    split_seed: int | None = Field(None, ge=0, description="seed of the split; default: seed")
-    scenario: Literal["clean", "long_tail", "off_target", "duplicates"] = Field(
-        "clean",
-        description="what pool and S_0 are like (benchmark mode). clean: as the dataset; long_tail: classes of falling "
-        "frequency; off_target: part of the pool belongs to no class; duplicates: near-copies",
-    )
-    imbalance: Annotated[float, Field(gt=1)] = Field(
-        50.0, description="long_tail: how many times as frequent the most common class is as the rarest"
-    )
-    target_classes: Annotated[int, Field(ge=2)] = Field(
-        6, description="off_target: classes that stay, drawn by the split's seed; the others' images belong to none"
-    )
-    off_target_share: Share = Field(0.5, description="off_target: share of the pool that belongs to no class")
-    duplicate_share: Share = Field(0.5, description="duplicates: share of the pool that is near-copies")
-    copies: Count = Field(20, description="duplicates: near-copies of each image that has any")
-    labeled: str | None = Field(None, description="own: labelled images, Parquet or class folders")
-    validation: str | None = Field(None, description="own: validation images, Parquet or class folders")
-    pool: str | None = Field(None, description="own: unlabelled images, Parquet or a folder")
-    image_size: CountOrNone = Field(None, description="resize images to squares of this side, in pixels")
-    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; default: as stored")
-
-    @model_validator(mode="after")
-    def _mode(self) -> DataConfig:
-        own = {"labeled": self.labeled, "validation": self.validation, "pool": self.pool}
-        if self.name == "own":
-            for key, value in own.items():
-                if value is None:
-                    raise ValueError(f"data.{key}=null: data.name=own needs it; set data.{key}=PATH")
-        else:
-            for key, value in own.items():
-                if value is not None:
-                    raise ValueError(f"data.{key}={value}: only read when data.name=own; set data.name=own")
-            if self.name == "parquet" and self.root is None:
-                raise ValueError("data.root=null: data.name=parquet needs it; set data.root=PATH")
-        return self
-
-    @model_validator(mode="after")
-    def _scenario(self) -> DataConfig:
-        if self.name == "own" and self.scenario != "clean":
-            raise ValueError(
-                f"data.scenario={self.scenario}: your own pool is what it is; set data.scenario=clean, or data.name to "
-                "a labelled dataset"
-            )
-        for scenario, keys in SCENARIO_KEYS.items():
-            for key in keys if scenario != self.scenario else ():
-                if (value := getattr(self, key)) != type(self).model_fields[key].default:
-                    raise ValueError(
-                        f"data.{key}={value}: only read when data.scenario={scenario}; set data.scenario={scenario}"
-                    )
-        return self
 
 
 class ClassifierConfig(Section):

@@ -3,7 +3,7 @@
 - benchmark names (digits, mnist, fashion_mnist, cifar10, svhn) and `parquet`: one labelled training
   set is divided at random into S_0 | S_val | U_0 (`scenarios` says how where data.scenario asks for
   another pool), and the pool's labels and the test split are returned apart, as `Revealed`;
-- `own`: S_0, S_val and U_0 are three files or folders, and nothing is revealed.
+- `own`: S_0, S_val and U_0 are three sets in whatever form, and nothing is revealed (`rambo_ray.data.own`).
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
 from rambo_ray.config.schema import DataConfig
-from rambo_ray.data import folders, held, parquet, scenarios, torchvision
-from rambo_ray.data.images import Format, Images, LabeledImages, reshape
-from rambo_ray.data.items import Integers, Items
-from rambo_ray.data.labels import Labels, check_two_classes, translated
-from rambo_ray.data.problem import Normalisation, Problem, Revealed, check_overlap, divide, statistics
-from rambo_ray.data.vectors import LabeledVectors, Vectors
+from rambo_ray.data import depths, own, parquet, scenarios, torchvision
+from rambo_ray.data.decoding import decode_all, refusal, reshape
+from rambo_ray.data.images import Format, Images, LabeledImages, Pixels
+from rambo_ray.data.items import Integers
+from rambo_ray.data.labels import check_two_classes, translated
+from rambo_ray.data.problem import Normalisation, Problem, Revealed, divide
+from rambo_ray.data.reading import Reading
 from rambo_ray.errors import UserError, nearest
 
 DEFAULT_ROOT = "~/.cache/rambo_ray"
@@ -63,6 +63,15 @@ class Dataset:
     class_names: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A problem, what an evaluation may know (None for `own`), and what was read of one's own data, else None."""
+
+    problem: Problem
+    revealed: Revealed | None
+    reading: Reading | None = None
+
+
 class Reader:
     """Reads datasets and divides them; one that several seeds or splits share is read once."""
 
@@ -70,7 +79,12 @@ class Reader:
         self._whole: dict[str, Dataset] = {}
 
     def load(self, data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
-        """The problem that `data` describes, and what an evaluation may know (None for `own`).
+        """The problem that `data` describes, and what an evaluation may know (None for `own`); see `read`."""
+        loaded = self.read(data, seed)
+        return loaded.problem, loaded.revealed
+
+    def read(self, data: DataConfig, seed: int) -> Loaded:
+        """The problem that `data` describes, and what there is to say of it.
 
         The split follows from data.split_seed, or from `seed` where that is null. Raises UserError, one
         line, for whatever is wrong with the configuration's names and paths or with the files.
@@ -78,7 +92,9 @@ class Reader:
         if data.name not in NAMES:
             raise UserError(f"data.name={data.name}: no such dataset; {nearest(data.name, NAMES)}")
         if data.name == "own":
-            return _own(data), None
+            problem, reading = own.read(data, seed)
+            assert problem is not None  # what is wrong was raised
+            return Loaded(problem, None, reading)
         source = repr([data.name, data.root, data.download, data.image_size, data.channels])
         if source not in self._whole:
             self._whole[source] = _dataset(data)
@@ -89,7 +105,8 @@ class Reader:
             normalisation = None  # grey turned to colour or back: the usual numbers do not apply
         split_seed = seed if data.split_seed is None else data.split_seed
         if data.scenario != "clean":
-            return scenarios.divide(dataset.train, dataset.test, dataset.class_names, data, split_seed, normalisation)
+            made = scenarios.divide(dataset.train, dataset.test, dataset.class_names, data, split_seed, normalisation)
+            return Loaded(*made)
         problem, pool_labels = divide(
             dataset.train,
             dataset.class_names,
@@ -99,7 +116,7 @@ class Reader:
             seed=split_seed,
             normalisation=normalisation,
         )
-        return problem, Revealed(pool_labels, dataset.test)
+        return Loaded(problem, Revealed(pool_labels, dataset.test))
 
 
 def load(data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
@@ -107,21 +124,26 @@ def load(data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
     return Reader().load(data, seed)
 
 
+def read(data: DataConfig, seed: int) -> Loaded:
+    """The same with what there is to say of it, see `Reader.read`."""
+    return Reader().read(data, seed)
+
+
 def _dataset(data: DataConfig) -> Dataset:
-    wanted = Format(data.image_size, data.channels)
+    wanted = Format(data.image_size, data.channels, bits=data.bit_depth or 16)
     if data.name == "digits":
         return _digits(wanted)
     root = Path(data.root or DEFAULT_ROOT).expanduser()
     if data.name == "parquet":
         files = _parquet_files(root, f"data.root={data.root}")
         with _naming("data.root"):
-            return _parquet(files, wanted)
+            return _parquet(files, wanted, data.bit_depth)
     class_names = BENCHMARKS[data.name].class_names
     for folder in (root / data.name, root):
         files = parquet.find(folder) if folder.is_dir() else []
         if parquet.of_split(files, "train"):
             with _naming("data.root"):
-                dataset = _parquet(files, wanted)
+                dataset = _parquet(files, wanted, data.bit_depth)
             if len(dataset.class_names) != len(class_names):
                 raise UserError(
                     f"data.root={root}: its Parquet files hold {len(dataset.class_names)} classes, but "
@@ -152,7 +174,7 @@ def _digits(wanted: Format) -> Dataset:
     return Dataset(images.take(np.flatnonzero(~is_test)), images.take(np.flatnonzero(is_test)), _TEN_DIGITS)
 
 
-def _parquet(files: list[Path], wanted: Format) -> Dataset:
+def _parquet(files: list[Path], wanted: Format, bit_depth: int | None) -> Dataset:
     """Files named train-* are the training set (all but test-*, where none is), test-* the test set."""
     test_files = parquet.of_split(files, "test")
     others = [file for file in files if file not in test_files]
@@ -162,86 +184,33 @@ def _parquet(files: list[Path], wanted: Format) -> Dataset:
     source = str(train_files[0])
     classes = parquet.read_labels(train_files)
     check_two_classes(classes.codes, source, "give a dataset of several classes")
-    if not test_files:
-        train = parquet.read(train_files, wanted, "train/")
-        return Dataset(_labeled(train, classes.codes), None, classes.names)
     # Labels are checked before any image is decoded, which takes seconds.
-    codes = translated(parquet.read_labels(test_files), classes, str(test_files[0]), source)
-    train = parquet.read(train_files, wanted, "train/")
-    wanted = replace(wanted, like=(f"{source} row 0", train.shape))
-    test = parquet.read(test_files, wanted, "test/")
-    return Dataset(_labeled(train, classes.codes), _labeled(test, codes), classes.names)
+    codes = None
+    if test_files:
+        codes = translated(parquet.read_labels(test_files), classes, str(test_files[0]), source)
+    sets = {"train/": train_files} | ({"test/": test_files} if test_files else {})
+    pixels = _pixels(sets, wanted, bit_depth)
+    made = {part: Images(pixels[part], parquet.names(sets[part], part, unique_ids=False)) for part in sets}
+    test = None if codes is None else _labeled(made["test/"], codes)
+    return Dataset(_labeled(made["train/"], classes.codes), test, classes.names)
 
 
-def _own(data: DataConfig) -> Problem:
-    assert data.labeled is not None and data.validation is not None and data.pool is not None
-    s_0 = _Part("labeled", data.labeled)
-    s_val = _Part("validation", data.validation)
-    u_0 = _Part("pool", data.pool)
-
-    wanted = Format(data.image_size, data.channels)
-    labeled, classes = s_0.read_labeled(wanted)
-    check_two_classes(classes.codes, s_0.source, "label images of other classes too")
-    if isinstance(labeled, Images):
-        wanted = replace(wanted, like=(s_0.source, labeled.shape))
-    validation, validation_classes = s_val.read_labeled(wanted)
-    codes = translated(validation_classes, classes, s_val.source, s_0.source)
-    pool = u_0.read(wanted)
-    for part, items in ((s_val, validation), (u_0, pool)):
-        _check_alike(labeled, items, s_0.source, part.source)
-
-    identified = frozenset(part.key for part in (s_0, s_val, u_0) if part.has_ids())
-    check_overlap(labeled, validation, pool, identified)
-    mean, std = statistics(labeled.pixels) if isinstance(labeled, Images) else ((), ())
-    return Problem(_labeled(labeled, classes.codes), _labeled(validation, codes), pool, classes.names, mean, std)
-
-
-def _check_alike(labeled: Items, items: Items, first: str, second: str) -> None:
-    """Raise UserError where one of the user's parts is of images and another of embeddings, or their sizes differ."""
-    if items.array.shape[1:] != labeled.array.shape[1:]:
-        of_images = isinstance(labeled, Images) and isinstance(items, Images)
-        remedy = "set data.image_size and data.channels" if of_images else "give all three alike"
-        raise UserError(f"{second}: {items.described}, but {first}: {labeled.described}; {remedy}")
-
-
-class _Part:
-    """One of the user's three: in memory (`held`), Parquet files (`files`), or else a folder of images (`path`)."""
-
-    def __init__(self, key: str, path: str) -> None:
-        self.key = key
-        self.source = f"data.{key}={path}"
-        self.held = held.find(path, f"data.{key}") if held.is_name(path) else None
-        if self.held is not None:
-            return
-        self.path = Path(path).expanduser()
-        _check_exists(self.path, self.source)
-        self.files = parquet.find(self.path)
-        if not self.files and not self.path.is_dir():
-            raise UserError(f"{self.source}: is no folder and does not end in .parquet; give one of these")
-
-    def read(self, wanted: Format) -> Items:
-        """The images or embeddings alone: labels that may lie beside them are not read."""
-        row_prefix = "" if self.key == "pool" else f"{self.key}/"
-        with _naming(f"data.{self.key}"):
-            if self.held is not None:
-                return self.held.read(wanted, row_prefix)
-            if not self.files:
-                return folders.read(self.path, wanted, self.source)
-            return parquet.read(self.files, wanted, row_prefix, unique_ids=True)
-
-    def read_labeled(self, wanted: Format) -> tuple[Items, Labels]:
-        with _naming(f"data.{self.key}"):
-            if self.held is not None:
-                return self.read(wanted), self.held.classes(self.source)
-            if not self.files:
-                return folders.read_classes(self.path, wanted, self.source)
-            labels = parquet.read_labels(self.files)
-        return self.read(wanted), labels
-
-    def has_ids(self) -> bool:
-        if self.held is not None:
-            return self.held.ids is not None
-        return bool(self.files) and parquet.has_ids(self.files)
+def _pixels(sets: dict[str, list[Path]], wanted: Format, bit_depth: int | None) -> dict[str, Pixels]:
+    """The pixels of each set, of one size and depth. Raises UserError for images that cannot be read."""
+    found, like = {}, wanted
+    for part, files in sets.items():
+        decoded = decode_all(parquet.batches(files), parquet.count(files), like)
+        if decoded.seen.broken:
+            raise refusal(decoded.seen.broken, parquet.count(files))
+        if decoded.seen.odd is not None:
+            raise decoded.seen.odd
+        found[part] = decoded
+        _, height, width, channels = decoded.pixels.shape
+        like = replace(wanted, like=(f"{files[0]} row 0", (height, width, channels)))
+    bits, _ = depths.settle({str(sets[part][0]): decoded.seen for part, decoded in found.items()}, bit_depth)
+    if bits == wanted.bits or all(decoded.seen.deep < 0 for decoded in found.values()):
+        return {part: decoded.pixels for part, decoded in found.items()}
+    return _pixels(sets, replace(wanted, bits=bits), bits)
 
 
 def _parquet_files(path: Path, source: str) -> list[Path]:
@@ -273,15 +242,8 @@ def _naming(key: str) -> Iterator[None]:
         raise UserError(line if line.startswith("data.") else f"{key}: {line}") from error
 
 
-@overload
-def _labeled(items: Images, codes: Integers) -> LabeledImages: ...
-@overload
-def _labeled(items: Items, codes: Integers) -> LabeledImages | LabeledVectors: ...
-def _labeled(items: Items, codes: Integers) -> LabeledImages | LabeledVectors:
-    if isinstance(items, Images):
-        return LabeledImages(items.pixels, items.ids, codes)
-    assert isinstance(items, Vectors)
-    return LabeledVectors(items.vectors, items.ids, codes)
+def _labeled(images: Images, codes: Integers) -> LabeledImages:
+    return LabeledImages(images.pixels, images.ids, codes)
 
 
 def _row_ids(prefix: str, count: int) -> tuple[str, ...]:

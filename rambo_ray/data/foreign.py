@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from rambo_ray.data import arrays
+from rambo_ray.data.decoding import BATCH
 from rambo_ray.data.held import Content
-from rambo_ray.data.images import BATCH
 from rambo_ray.data.labels import Labels
 from rambo_ray.data.vectors import as_vectors
 from rambo_ray.errors import UserError

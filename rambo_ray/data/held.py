@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rambo_ray.data.images import Format, Images, decode, in_batches, reshape
+from rambo_ray.data.decoding import Encoded, decode, in_batches, reshape
+from rambo_ray.data.images import Format, Images
 from rambo_ray.data.items import Items
 from rambo_ray.data.labels import Labels
 from rambo_ray.data.vectors import Vectors
@@ -51,12 +52,16 @@ class Held:
         """The items as `wanted`; ids that were not given are `row_prefix` and the row. Raises UserError as `decode`."""
         ids = self.ids or tuple(f"{row_prefix}{row}" for row in range(len(self)))
         if not isinstance(self.content, np.ndarray):
-            encoded = [(str(one) if isinstance(one, Path) else f"image {row}", one) for row, one in
-                       enumerate(self.content)]  # fmt: skip
+            encoded = self.encoded()
             return Images(decode(in_batches(encoded), len(encoded), wanted), ids)
         if self.of_vectors:
             return Vectors(self.content, ids)
         return Images(reshape(self.content, wanted), ids)
+
+    def encoded(self) -> list[Encoded]:
+        """The encoded images, as the decoder takes them."""
+        assert not isinstance(self.content, np.ndarray)
+        return [(str(one) if isinstance(one, Path) else f"image {row}", one) for row, one in enumerate(self.content)]
 
     def classes(self, source: str) -> Labels:
         """The class of each. Raises UserError for a pool, which has none."""

@@ -65,8 +65,24 @@ def translated(labels: Labels, into: Labels, source: str, into_source: str) -> I
     return codes
 
 
+def without(labels: Labels, name: str, source: str) -> tuple[Labels, Integers]:
+    """Labels without the class `name`, whose images [R] are at the positions that come second; their code is -1.
+
+    Raises UserError where there is no such class; the source is what the message calls the dataset.
+    """
+    if name not in labels.names:
+        raise UserError(f"data.none_label={name}: {source} has no such class; {_brief(nearest(name, labels.names))}")
+    place = labels.names.index(name)
+    codes = np.where(labels.codes > place, labels.codes - 1, labels.codes)
+    codes[labels.codes == place] = -1
+    rest = Labels(codes, tuple(other for other in labels.names if other != name), labels.said_as)
+    return rest, np.flatnonzero(labels.codes == place).astype(np.int64)
+
+
 def check_two_classes(codes: Integers, source: str, remedy: str) -> None:
     """Raise UserError where fewer than two classes occur among the codes [N]."""
+    if not len(codes):
+        raise UserError(f"{source}: no image is of a class; must hold at least 2 classes; {remedy}")
     if len(np.unique(codes)) < 2:
         raise UserError(f"{source}: all {len(codes)} images are of one class; must hold at least 2; {remedy}")
 

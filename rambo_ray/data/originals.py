@@ -11,13 +11,16 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from rambo_ray.config.schema import DataConfig
-from rambo_ray.data import datasets, parquet
+from rambo_ray.data import datasets
+from rambo_ray.data.forms import opening
+from rambo_ray.data.forms.tables import Tables
 from rambo_ray.data.images import Images, Pixels
 from rambo_ray.errors import UserError
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp"),
     (b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"P5", ".pgm"), (b"P6", ".ppm"),
+    (b"\0\0\0\x0cjP  ", ".jp2"),
 )  # fmt: skip
 
 
@@ -48,19 +51,26 @@ def stored(data: DataConfig, seed: int, ids: Sequence[str]) -> Iterator[Stored]:
     if data.name != "own":
         yield from _of_benchmark(data, seed, ids)
         return
-    assert data.pool is not None
-    path = Path(data.pool).expanduser()
-    if not path.exists():
-        raise UserError(
-            f"data.pool={data.pool}: no such file or folder; go to where the run was started, or move it back"
-        )
-    files = parquet.find(path)
-    if files:
-        yield from _of_parquet(files, ids)
+    source = opening.source("pool", data)
+    place = {name: position for position, name in enumerate(source.ids())}
+    _check([name for name in ids if name not in place], source.named)
+    positions = [place[name] for name in ids]
+    if source.content == "embeddings":
+        raise UserError(f"{source.named}: holds embeddings, which nobody can look at; export their ids as CSV")
+    if source.content == "pixels":
+        pixels = source.array()
+        for name, position in zip(ids, positions, strict=True):
+            yield Stored(name, _named(name, ".png"), png(pixels[position]))
         return
-    _check([name for name in ids if not (path / name).is_file()], f"data.pool={data.pool}")
-    for name in ids:
-        yield Stored(name, PurePosixPath(name).name, (path / name).read_bytes(), path / name)
+    if isinstance(source, Tables):
+        # In the order of rows first: a file is read once, and what is asked for is little beside the pool.
+        found = {position: content for position, content, _ in source.originals(positions)}
+        for name in ids:
+            content = found[place[name]]
+            yield Stored(name, _named(name, suffix(content)), content)
+        return
+    for name, (_, content, path) in zip(ids, source.originals(positions), strict=True):
+        yield Stored(name, path.name if path is not None else _named(name, suffix(content)), content, path)
 
 
 def png(pixels: Pixels) -> bytes:
@@ -74,17 +84,9 @@ def suffix(content: bytes) -> str:
     """Of an image file's content, with its dot; empty for formats that nobody knows."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return ".webp"
+    if content[4:8] == b"ftyp":
+        return ".avif" if content[8:12] in (b"avif", b"avis") else ".heic"
     return next((name for signature, name in _SIGNATURES if content.startswith(signature)), "")
-
-
-def _of_parquet(files: list[Path], ids: Sequence[str]) -> Iterator[Stored]:
-    place = {name: row for row, name in enumerate(parquet.names(files))}
-    _check([name for name in ids if name not in place], str(files[0].parent))
-    # In the order of rows first: a file is read once, and what is asked for is little beside the pool.
-    found = dict(parquet.encoded(files, {place[name] for name in ids}))
-    for name in ids:
-        content = found[place[name]]
-        yield Stored(name, _named(name, suffix(content)), content)
 
 
 def _of_benchmark(data: DataConfig, seed: int, ids: Sequence[str]) -> Iterator[Stored]:

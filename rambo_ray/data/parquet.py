@@ -1,35 +1,34 @@
-"""Images in Parquet files, in the layout of Hugging Face datasets.
+"""Images in table files, Parquet or Arrow, in the layout of Hugging Face datasets.
 
 The column `image` (or `img`) is a struct of `bytes`, an encoded image file, and `path`, its name;
-or the bytes alone. `label` holds integers or strings; names of the integers may stand in the
-schema's metadata under the key `huggingface`. Columns that are not needed are never read: a pool's
-labels stay on the disk.
+or the bytes alone. Where there are no bytes, `path` is a file, relative to the table's folder. `label`
+holds integers or strings; names of the integers may stand in the schema's metadata under the key
+`huggingface`. Columns that are not needed are never read: a pool's labels stay on the disk.
 
 N images over all files.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rambo_ray.data.images import BATCH, Encoded, Format, Images, decode
+from rambo_ray.data import table_files
+from rambo_ray.data.decoding import Encoded, Missing, decode
+from rambo_ray.data.images import Format, Images
 from rambo_ray.data.items import first_repeated
 from rambo_ray.data.labels import Labels, from_names, from_numbers
+from rambo_ray.data.places import File, at, is_address
 from rambo_ray.errors import UserError, nearest
 
 IMAGE_COLUMNS = ("image", "img")
+VECTOR_COLUMNS = ("embedding", "embeddings")
 LABEL_COLUMN = "label"
 ID_COLUMN = "id"
 PATH_COLUMN = "path"
-
-T = TypeVar("T")
 
 
 def find(path: Path) -> list[Path]:
@@ -44,7 +43,7 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
     return [file for file in files if file.stem == split or file.name.startswith(f"{split}-")]
 
 
-def read(files: Sequence[Path], wanted: Format, row_prefix: str = "", unique_ids: bool = False) -> Images:
+def read(files: Sequence[File], wanted: Format, row_prefix: str = "", unique_ids: bool = False) -> Images:
     """The N images of `files`, in order; nothing but images and ids is read.
 
     Ids come from the first of these whose values are all there and distinct: the column `id`, the
@@ -54,20 +53,17 @@ def read(files: Sequence[Path], wanted: Format, row_prefix: str = "", unique_ids
     Raises UserError for a file that is damaged or lacks the column, for a row without an image, and
     for an image that cannot be read or has another size.
     """
-    count = _count(files)
-    paths: list[str | None] = []
-    pixels = decode(_batches(files, paths), count, wanted)
-    ids = _ids(files, ID_COLUMN, unique_ids) or _ids(files, PATH_COLUMN, False) or _distinct(paths)
-    return Images(pixels, ids or tuple(f"{row_prefix}{row}" for row in range(count)))
+    pixels = decode(batches(files), count(files), wanted)
+    return Images(pixels, names(files, row_prefix, unique_ids))
 
 
-def read_labels(files: Sequence[Path]) -> Labels:
+def read_labels(files: Sequence[File]) -> Labels:
     """The classes of the N images of `files`.
 
     Raises UserError where there are none, for a missing column, a null or negative label, labels that
     are neither integers nor strings, and a label beyond the declared names.
     """
-    _count(files)
+    count(files)
     names = _declared_names(files[0])
     columns = [_label_column(file) for file in files]
     for file, column in zip(files, columns, strict=True):
@@ -88,71 +84,142 @@ def read_labels(files: Sequence[Path]) -> Labels:
     return Labels(numbers, names, "declared")
 
 
-def names(files: Sequence[Path]) -> tuple[str, ...]:
-    """The ids that `read` gives the N images of `files` of one's own; no image is read."""
-    count = _count(files)
-    found = _ids(files, ID_COLUMN, True) or _ids(files, PATH_COLUMN, False) or _distinct(_paths(files))
-    return found or tuple(str(row) for row in range(count))
+def names(files: Sequence[File], row_prefix: str = "", unique_ids: bool = True) -> tuple[str, ...]:
+    """The ids that `read` gives the N images of `files`, by default those of one's own pool; no image is read."""
+    found = _ids(files, ID_COLUMN, unique_ids) or _ids(files, PATH_COLUMN, False) or _distinct(_paths(files))
+    return found or tuple(f"{row_prefix}{row}" for row in range(count(files)))
 
 
-def encoded(files: Sequence[Path], rows: Collection[int]) -> Iterator[tuple[int, bytes]]:
+def encoded(files: Sequence[File], rows: Collection[int], column: str | None = None) -> Iterator[tuple[int, bytes]]:
     """Of those of the N images that stand in these rows the row and the image file's bytes, in the order of rows."""
     start = 0
-    for batch in _batches(files, []):
-        for row, (_, stored) in enumerate(batch, start):
+    for batch in batches(files, column):
+        for row, (name, stored) in enumerate(batch, start):
             if row in rows:
-                assert isinstance(stored, bytes)
-                yield row, stored
+                if isinstance(stored, Missing):
+                    raise UserError(f"{name}: {stored.reason}")
+                yield row, stored if isinstance(stored, bytes) else stored.read_bytes()
         start += len(batch)
 
 
-def has_ids(files: Sequence[Path]) -> bool:
+def has_ids(files: Sequence[File]) -> bool:
     """Whether all files have an `id` column: then an id means the same image wherever it stands."""
-    return all(_opened(file, lambda opened: ID_COLUMN in opened.schema_arrow.names) for file in files)
+    return all(ID_COLUMN in table_files.schema(file).names for file in files)
 
 
-def _count(files: Sequence[Path]) -> int:
-    count = sum(_opened(file, lambda opened: int(opened.metadata.num_rows)) for file in files)
-    if count == 0:
+def count(files: Sequence[File]) -> int:
+    """N. Raises UserError where there are no rows."""
+    found = sum(map(table_files.rows, files))
+    if found == 0:
         raise UserError(f"{files[0]}: no rows; give a Parquet file that holds images")
-    return count
+    return found
 
 
-def _batches(files: Sequence[Path], paths: list[str | None]) -> Iterator[list[Encoded]]:
-    """Encoded images of all files; their stored paths are appended to `paths` on the way."""
+def batches(files: Sequence[File], column: str | None = None) -> Iterator[list[Encoded]]:
+    """The encoded images of all files, from `column` or the first of IMAGE_COLUMNS; no bytes: the file at `path`."""
     for file in files:
-        column = _image_column(file, _opened(file, lambda opened: opened.schema_arrow))
+        name = _image_column(file, table_files.schema(file), column)
         row = 0
-        for array in _read(file, column):
+        for array in table_files.read(file, name):
             is_struct = pa.types.is_struct(array.type)
             stored = (array.field("bytes") if is_struct else array).to_pylist()
-            if is_struct and array.type.get_field_index("path") >= 0:
-                paths += array.field("path").to_pylist()
-            else:
-                paths += [None] * len(stored)
-            names = [f"{file} row {row + i}" for i in range(len(stored))]
-            for name, content in zip(names, stored, strict=True):
-                if content is None:
-                    raise UserError(f"{name}: no image bytes in column '{column}'; fill or remove the row")
+            has_path = is_struct and array.type.get_field_index("path") >= 0
+            paths = array.field("path").to_pylist() if has_path else [None] * len(stored)
+            yield [
+                (f"{file} row {row + i}", _content(file, name, *one))
+                for i, one in enumerate(zip(stored, paths, strict=True))
+            ]
             row += len(stored)
-            yield list(zip(names, stored, strict=True))
 
 
-def _paths(files: Sequence[Path]) -> list[str | None]:
+def vectors(files: Sequence[File], column: str) -> np.ndarray:
+    """The numbers [N, D] of a column of lists. Raises UserError for rows without, or of another length."""
+    parts: list[np.ndarray] = []
+    for file in files:
+        row = 0
+        for array in table_files.read(file, column):
+            parts.append(_numbers(file, column, array, row, parts[0].shape[1] if parts else None))
+            row += len(array)
+    return np.concatenate(parts)
+
+
+def content(file: File, column: str | None = None) -> tuple[str, str]:
+    """The column of a file that holds what is looked at, and whether that is "images" or "embeddings".
+
+    Raises UserError where there is none, or one of each and `column` does not say which.
+    """
+    schema = table_files.schema(file)
+    if column is not None and column not in schema.names:
+        raise UserError(f"data.column={column}: {file} has no such column; {nearest(column, schema.names)}")
+    images = [name for name in IMAGE_COLUMNS if name in schema.names]
+    numbers = [name for name in VECTOR_COLUMNS if name in schema.names]
+    if column is None and images and numbers:
+        raise UserError(
+            f"{file}: has both a column '{images[0]}' and a column '{numbers[0]}'; set data.column={images[0]} or "
+            f"data.column={numbers[0]}"
+        )
+    chosen = column or (numbers[0] if numbers else _image_column(file, schema))
+    is_list = _is_list(schema.field(chosen).type)
+    if not is_list:
+        _image_column(file, schema, chosen)
+    return chosen, "embeddings" if is_list else "images"
+
+
+def _content(file: File, column: str, stored: bytes | None, path: str | None) -> bytes | Path | Missing:
+    """A row's image: its bytes, or else the file that its path names."""
+    if stored is not None:
+        return stored
+    if not path:
+        return Missing(f"no image bytes in column '{column}'; fill or remove the row")
+    beside = at(path, str(file)) if is_address(path) or path.startswith("/") else file.parent / path
+    try:
+        return beside if isinstance(beside, Path) else beside.read_bytes()
+    except Exception as error:  # each filesystem has its own
+        return Missing(f"no image bytes in column '{column}', and {beside} cannot be read ({type(error).__name__})")
+
+
+def _numbers(file: File, column: str, array: pa.Array, row: int, width: int | None) -> np.ndarray:
+    if array.null_count:
+        raise UserError(
+            f"{file} row {row + array.is_null().to_pylist().index(True)}: no {column}; fill or remove the row"
+        )
+    if pa.types.is_fixed_size_list(array.type):
+        lengths = np.full(len(array), array.type.list_size)
+    else:
+        lengths = array.value_lengths().to_numpy(zero_copy_only=False)
+    flat = array.flatten()
+    if not (pa.types.is_floating(flat.type) or pa.types.is_integer(flat.type)):
+        raise UserError(f"{file}: column '{column}' holds lists of {flat.type}; must be numbers: cast it")
+    width = int(lengths[0]) if width is None else width
+    if (lengths != width).any():
+        other = int(np.flatnonzero(lengths != width)[0])
+        raise UserError(
+            f"{file} row {row + other}: {lengths[other]} numbers, but {width} in the rows before; write one length"
+        )
+    if flat.null_count:
+        other = flat.is_null().to_pylist().index(True) // max(width, 1)
+        raise UserError(f"{file} row {row + other}: a number of {column} is missing; fill or remove the row")
+    return flat.to_numpy(zero_copy_only=False).reshape(len(array), width)
+
+
+def _paths(files: Sequence[File]) -> list[str | None]:
     """The paths that stand beside the images' bytes."""
     found: list[str | None] = []
     for file in files:
-        schema = _opened(file, lambda opened: opened.schema_arrow)
-        kind = schema.field(column := _image_column(file, schema)).type
+        schema = table_files.schema(file)
+        column = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
+        if column is None:
+            return []
+        kind = schema.field(column).type
         if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0:
             return []
-        for array in _read(file, f"{column}.path"):
+        for array in table_files.read(file, f"{column}.path"):
             found += array.field("path").to_pylist()
     return found
 
 
-def _image_column(file: Path, schema: pa.Schema) -> str:
-    for name in IMAGE_COLUMNS:
+def _image_column(file: File, schema: pa.Schema, column: str | None = None) -> str:
+    for name in IMAGE_COLUMNS if column is None else (column,):
         if name in schema.names:
             kind = schema.field(name).type
             if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -166,12 +233,12 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
     raise UserError(f"{file}: no column 'image'; rename the one that holds images ({_columns(schema)})")
 
 
-def _label_column(file: Path) -> pa.Array:
+def _label_column(file: File) -> pa.Array:
     """The labels of one file: int64 or string, without nulls."""
-    schema = _opened(file, lambda opened: opened.schema_arrow)
+    schema = table_files.schema(file)
     if LABEL_COLUMN not in schema.names:
         raise UserError(f"{file}: no column '{LABEL_COLUMN}'; rename the one that holds classes ({_columns(schema)})")
-    pieces = list(_read(file, LABEL_COLUMN))
+    pieces = list(table_files.read(file, LABEL_COLUMN))
     if pieces and pa.types.is_dictionary(pieces[0].type):
         pieces = [piece.dictionary_decode() for piece in pieces]
     column = pa.concat_arrays(pieces) if pieces else pa.array([], pa.int64())
@@ -195,7 +262,7 @@ def _label_column(file: Path) -> pa.Array:
     return column
 
 
-def _among(strings: Sequence[str], names: tuple[str, ...], file: Path) -> Labels:
+def _among(strings: Sequence[str], names: tuple[str, ...], file: File) -> Labels:
     code = {name: i for i, name in enumerate(names)}
     for name in strings:
         if name not in code:
@@ -203,22 +270,21 @@ def _among(strings: Sequence[str], names: tuple[str, ...], file: Path) -> Labels
     return Labels(np.array([code[name] for name in strings], np.int64), names, "declared")
 
 
-def _declared_names(file: Path) -> tuple[str, ...] | None:
+def _declared_names(file: File) -> tuple[str, ...] | None:
     """Class names in the metadata, None where there are none that can be used."""
-    metadata = _opened(file, lambda opened: opened.schema_arrow.metadata) or {}
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][LABEL_COLUMN]["names"]
-    except (KeyError, TypeError, ValueError):
+        names = table_files.declared(file)[LABEL_COLUMN]["names"]
+    except (KeyError, TypeError):
         return None
     if isinstance(names, list) and len(names) == len(set(map(str, names))) > 0:
         return tuple(map(str, names))
     return None
 
 
-def _ids(files: Sequence[Path], column: str, must_be_unique: bool) -> tuple[str, ...] | None:
+def _ids(files: Sequence[File], column: str, must_be_unique: bool) -> tuple[str, ...] | None:
     ids: list[str | None] = []
     for file in files:
-        schema = _opened(file, lambda opened: opened.schema_arrow)
+        schema = table_files.schema(file)
         if column not in schema.names:
             return None
         kind = schema.field(column).type
@@ -226,7 +292,7 @@ def _ids(files: Sequence[Path], column: str, must_be_unique: bool) -> tuple[str,
             if must_be_unique:
                 raise UserError(f"{file}: column '{column}' is {kind}; must be strings or integers: cast it")
             return None
-        for array in _read(file, column):
+        for array in table_files.read(file, column):
             ids += array.cast(pa.string()).to_pylist()
     distinct = _distinct(ids)
     if distinct is None and must_be_unique:
@@ -244,33 +310,13 @@ def _distinct(values: Sequence[str | None]) -> tuple[str, ...] | None:
     return present if values and len(set(present)) == len(values) else None
 
 
-def _read(file: Path, column: str) -> Iterator[pa.Array]:
-    """One column of a file, in pieces of at most BATCH rows."""
-    try:
-        with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(BATCH, columns=[column]):
-                yield batch.column(0)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-
-
-def _opened(file: Path, question: Callable[[pq.ParquetFile], T]) -> T:
-    """The answer to a question about a file's footer."""
-    try:
-        with pq.ParquetFile(file) as opened:
-            return question(opened)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:120]
-    return UserError(f"{file}: not a readable Parquet file ({reason}); write it anew")
-
-
 def _columns(schema: pa.Schema) -> str:
     return f"it has: {', '.join(schema.names)}"
 
 
 def _is_parquet(file: Path) -> bool:
     return file.suffix.lower() == ".parquet" and file.is_file()
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)

@@ -259,7 +259,9 @@ def statistics(pixels: Pixels) -> Normalisation:
     return tuple(mean), tuple(std)
 
 
-def check_overlap(labeled: Items, validation: Items, pool: Items, same_ids: frozenset[str] = frozenset()) -> None:
+def check_overlap(
+    labeled: Items, validation: Items | None, pool: Items, same_ids: frozenset[str] = frozenset()
+) -> None:
     """Raise UserError where an image, or a vector, stands in two of S_0, S_val and U_0.
 
     An image is the same where its pixels are. Its id counts only between the parts named in
@@ -267,10 +269,14 @@ def check_overlap(labeled: Items, validation: Items, pool: Items, same_ids: froz
     file is its place in a folder, and other folders have their own cat/0001.png. The same image
     twice within one part is allowed.
     """
-    parts = {"labeled": labeled, "validation": validation, "pool": pool}
+    parts: dict[str, Items] = {"labeled": labeled, "pool": pool}
+    if validation is not None:
+        parts["validation"] = validation
     digests = {part: items.digests() for part, items in parts.items()}
     what = "embeddings" if isinstance(labeled, Vectors) else "images"
     for first, second in (("labeled", "validation"), ("labeled", "pool"), ("validation", "pool")):
+        if first not in parts or second not in parts:
+            continue
         ids = parts[second].ids
         earlier = set(digests[first])
         shared = [ids[i] for i, digest in enumerate(digests[second]) if digest in earlier]

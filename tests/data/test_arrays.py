@@ -219,7 +219,7 @@ class TestHeld:
         labels = [0, 1, 0, 1]
         with pytest.raises(UserError, match="data.pool=memory:4x6.*6 numbers, but data.labeled=.*7 numbers"):
             self.problem((rows[:4], labels), (rows[4:8], labels), rows[8:, :6])
-        with pytest.raises(UserError, match="numbers, but"):
+        with pytest.raises(UserError, match="must be images in all sets"):
             self.problem((GREY[:4], labels), (rows[4:8], labels), rows[8:])
         with pytest.raises(UserError, match="class '2' is not among"):
             self.problem((rows[:4], labels), (rows[4:8], [0, 1, 0, 2]), rows[8:])

@@ -9,17 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rambo_ray.data import folders
-from rambo_ray.data.images import (
-    BATCH,
-    Format,
-    Images,
-    LabeledImages,
-    Shape,
-    decode,
-    in_batches,
-    reshape,
-)
+from rambo_ray.config.schema import DataConfig
+from rambo_ray.data.decoding import BATCH, decode, in_batches, reshape
+from rambo_ray.data.forms import opening
+from rambo_ray.data.forms.source import Source
+from rambo_ray.data.images import Format, Images, LabeledImages, Shape
 from rambo_ray.data.items import first_repeated
 from rambo_ray.errors import UserError
 
@@ -190,6 +184,14 @@ class TestDecode:
         assert reshape(pixels, Format(image_size=9, channels=1)) is pixels
 
 
+def pool(folder: Path) -> Source:
+    return opening.source("pool", DataConfig(name="own", labeled="x", validation="x", pool=str(folder)))
+
+
+def labeled(folder: Path) -> Source:
+    return opening.source("labeled", DataConfig(name="own", labeled=str(folder), validation="x", pool="x"))
+
+
 class TestFolder:
     def test_ids_are_sorted_relative_paths_and_hidden_files_are_skipped(self, tmp_path: Path) -> None:
         pixels = pictures(4)
@@ -198,33 +200,35 @@ class TestFolder:
         write_file(tmp_path / ".hidden.png", pixels[0])
         write_file(tmp_path / ".cache/x.png", pixels[0])
         (tmp_path / "notes.txt").write_text("not an image")
-        images = folders.read(tmp_path, Format(channels=1), "data.pool=x")
-        assert images.ids == ("a.webp", "a/c/y.tif", "a/z.bmp", "b.PNG")
-        assert np.array_equal(images.pixels[1:], pixels[[2, 1, 0]])
+        source = pool(tmp_path)
+        assert source.ids() == ("a.webp", "a/c/y.tif", "a/z.bmp", "b.PNG")
+        assert np.array_equal(decode(source.encoded(), 4, Format(channels=1))[1:], pixels[[2, 1, 0]])
+        assert source.skipped == {".txt": 1}
 
     def test_links_are_followed_and_loops_end(self, tmp_path: Path) -> None:
         write_file(tmp_path / "elsewhere/1.png", pictures(1)[0])
         (tmp_path / "pool").mkdir()
         (tmp_path / "pool/link").symlink_to(tmp_path / "elsewhere")
         (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "elsewhere")
-        assert folders.read(tmp_path / "pool", Format(), "data.pool=x").ids == ("link/1.png",)
+        assert pool(tmp_path / "pool").ids() == ("link/1.png",)
 
     def test_class_folders(self, tmp_path: Path) -> None:
         for name in ("dog/1.png", "cat/deep/2.png", "cat/1.png"):
             write_file(tmp_path / name, pictures(1)[0])
         (tmp_path / "empty").mkdir()
-        images, labels = folders.read_classes(tmp_path, Format(), "data.labeled=x")
-        assert images.ids == ("cat/1.png", "cat/deep/2.png", "dog/1.png")
+        source = labeled(tmp_path)
+        labels = source.labels()
+        assert source.ids() == ("cat/1.png", "cat/deep/2.png", "dog/1.png")
         assert labels.names == ("cat", "dog")
         assert labels.codes.tolist() == [0, 0, 1]
 
     def test_image_outside_a_class_folder(self, tmp_path: Path) -> None:
         write_file(tmp_path / "1.png", pictures(1)[0])
         with pytest.raises(UserError) as error:
-            folders.read_classes(tmp_path, Format(), "data.labeled=x")
-        one_line(error, "data.labeled=x", "1.png", "CLASS/1.png")
+            labeled(tmp_path).labels()
+        one_line(error, f"data.labeled={tmp_path}", "1.png", "CLASS/1.png")
 
     def test_empty_folder(self, tmp_path: Path) -> None:
         with pytest.raises(UserError) as error:
-            folders.read(tmp_path, Format(), "data.pool=x")
-        one_line(error, "data.pool=x", "png jpg jpeg")
+            pool(tmp_path)
+        one_line(error, f"data.pool={tmp_path}", "png jpg jpeg")

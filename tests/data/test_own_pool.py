@@ -102,9 +102,9 @@ class TestFolders:
         (folders / "empty").mkdir()
         line = refusal(own(folders, **{part: str(folders / "empty")}))
         assert line.startswith(f"data.{part}={folders / 'empty'}: holds neither Parquet files nor images")
-        (folders / "list.csv").write_text("a,b")
-        line = refusal(own(folders, **{part: str(folders / "list.csv")}))
-        assert line.startswith(f"data.{part}={folders / 'list.csv'}: is no folder and does not end in")
+        (folders / "list.txt").write_text("a,b")
+        line = refusal(own(folders, **{part: str(folders / "list.txt")}))
+        assert line.startswith(f"data.{part}={folders / 'list.txt'}: is no folder and does not end in")
 
     def test_damaged_image(self, folders: Path) -> None:
         (folders / "pool/3.png").write_bytes(b"")

@@ -1,0 +1,57 @@
+"""Tables: Parquet or Arrow files with a column of images or of embeddings, in the layout of Hugging Face datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from rambo_ray.data import parquet
+from rambo_ray.data.decoding import Encoded
+from rambo_ray.data.forms.source import Source, are_row_numbers, row_ids
+from rambo_ray.data.labels import Labels
+from rambo_ray.data.places import File
+from rambo_ray.data.vectors import as_vectors
+from rambo_ray.errors import UserError
+
+
+class Tables(Source):
+    """The rows of table files, one after the other."""
+
+    def __init__(self, named: str, form: str, key: str, files: Sequence[File], column: str | None) -> None:
+        """key: which of the three sets it is; column: what holds the images or embeddings, None: by its name."""
+        super().__init__(named)
+        self.form, self.key, self.files = form, key, list(files)
+        found = [parquet.content(file, column) for file in self.files]
+        self.column, self.content = found[0]  # type: ignore[assignment]
+        for file, (other, content) in zip(self.files, found, strict=True):
+            if (other, content) != found[0]:
+                raise UserError(
+                    f"{file}: holds {content} in column '{other}', but {self.files[0]} {self.content} in "
+                    f"'{self.column}'; write both alike"
+                )
+
+    def __len__(self) -> int:
+        return parquet.count(self.files)
+
+    def ids(self) -> tuple[str, ...]:
+        return parquet.names(self.files, row_ids(self.key, 1)[0][:-1])
+
+    @property
+    def ids_are_shared(self) -> bool:
+        return parquet.has_ids(self.files) and not are_row_numbers(self.ids())
+
+    def labels(self) -> Labels:
+        return parquet.read_labels(self.files)
+
+    def encoded(self) -> Iterator[Sequence[Encoded]]:
+        return parquet.batches(self.files, self.column)
+
+    def array(self) -> npt.NDArray[Any]:
+        return as_vectors(parquet.vectors(self.files, self.column), str(self.files[0]))
+
+    def originals(self, positions: Sequence[int]) -> Iterator[tuple[int, bytes, Path | None]]:
+        for row, content in parquet.encoded(self.files, frozenset(positions), self.column):
+            yield row, content, None

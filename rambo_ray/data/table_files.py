@@ -1,0 +1,135 @@
+"""Columns of table files, Parquet or Arrow, on this machine or elsewhere; nothing but what is asked for is read.
+
+Arrow files are what `datasets.save_to_disk` writes (streams), and what Feather is (files); both are mapped into
+memory where they are on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rambo_ray.data.decoding import BATCH
+from rambo_ray.data.places import File, opened
+from rambo_ray.errors import UserError
+
+_ARROW_MAGIC = b"ARROW1"
+
+
+def schema(file: File) -> pa.Schema:
+    """The columns of a file and its metadata."""
+    if _is_arrow(file):
+        with _arrow(file) as reader:
+            return reader.schema
+    with _parquet(file) as table:
+        return table.schema_arrow
+
+
+def rows(file: File) -> int:
+    """How many rows a file has."""
+    if _is_arrow(file):
+        with _arrow(file) as reader:
+            return sum(batch.num_rows for batch in _batches(reader))
+    with _parquet(file) as table:
+        return int(table.metadata.num_rows)
+
+
+def read(file: File, column: str) -> Iterator[pa.Array]:
+    """One column of a file, in pieces of at most BATCH rows; of a struct's field, "image.path", the struct with it."""
+    name, _, field = column.partition(".")
+    if _is_arrow(file):
+        with _arrow(file) as reader:
+            for batch in _batches(reader):
+                whole = batch.column(reader.schema.get_field_index(name))
+                if field:
+                    whole = pa.StructArray.from_arrays([whole.field(field)], [field])
+                for start in range(0, batch.num_rows, BATCH):
+                    yield whole.slice(start, BATCH)
+        return
+    with _parquet(file) as table:
+        for batch in table.iter_batches(BATCH, columns=[column]):
+            yield batch.column(0)
+
+
+def declared(file: File) -> dict[str, Any]:
+    """What the metadata of Hugging Face says of each column; empty where it says nothing that can be used."""
+    try:
+        features = json.loads((schema(file).metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def of_saved_dataset(folder: File) -> list[str]:
+    """The files of a folder that `datasets.save_to_disk` wrote, in the order of its state.json."""
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+        return [str(entry["filename"]) for entry in state["_data_files"]]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: its state.json does not name its files; save the dataset anew") from error
+
+
+def splits_of_saved_dataset(folder: File) -> list[str]:
+    """The splits of a folder that `DatasetDict.save_to_disk` wrote; each is a folder in it."""
+    try:
+        return [str(name) for name in json.loads((folder / "dataset_dict.json").read_bytes())["splits"]]
+    except (OSError, KeyError, TypeError, ValueError):
+        return []
+
+
+def splits(names: Sequence[str]) -> list[str]:
+    """The splits that file names such as train-00000-of-00002.parquet say; [] where they say none or one."""
+    known = ("train", "test", "validation", "val", "valid", "dev")
+    stems = [name.rpartition("/")[2].rpartition(".")[0] for name in names]
+    found = [next((split for split in known if stem == split or stem.startswith(f"{split}-")), "") for stem in stems]
+    distinct = sorted({split for split in found if split})
+    return distinct if len(distinct) > 1 else []
+
+
+def _is_arrow(file: File) -> bool:
+    return file.suffix.lower() != ".parquet"
+
+
+@contextmanager
+def _parquet(file: File) -> Iterator[pq.ParquetFile]:
+    try:
+        if isinstance(file, Path):
+            with pq.ParquetFile(file) as table:
+                yield table
+        else:
+            with opened(file) as content, pq.ParquetFile(content) as table:
+                yield table
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(file, "Parquet", error) from error
+
+
+@contextmanager
+def _arrow(file: File) -> Iterator[Any]:
+    try:
+        with opened(file) as content:
+            is_file = content.read(len(_ARROW_MAGIC)) == _ARROW_MAGIC
+        with pa.memory_map(str(file)) if isinstance(file, Path) else opened(file) as content:
+            open_one = pa.ipc.open_file if is_file else pa.ipc.open_stream
+            with open_one(content) as reader:
+                yield reader
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(file, "Arrow", error) from error
+
+
+def _batches(reader: Any) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, pa.ipc.RecordBatchFileReader):
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+    else:
+        yield from reader
+
+
+def _damaged(file: File, kind: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:120]
+    return UserError(f"{file}: not a readable {kind} file ({reason}); write it anew")
