@@ -72,12 +72,31 @@ def _export(parser: Parser) -> None:
     )
 
 
+def _label(parser: Parser) -> None:
+    parser.description = "Label the images that a run picked, on a page that this machine alone can open."
+    parser.epilog = (
+        "Answers are appended to DIR/labels.jsonl, each before the next image shows; the same command goes on where "
+        "it ended. rambo labels DIR uses them."
+    )
+    parser.add_argument("folder", metavar="DIR", help="output directory of a finished run")
+    shared = "split: each image goes to one annotator (default); all: every annotator sees every image"
+    parser.add_argument("--share", choices=("split", "all"), default="split", help=shared)
+    parser.add_argument("--annotator", metavar="NAME", help="the name that the page suggests; default: this user's")
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help="default: the last one used, or the first free from 8765"
+    )
+    elsewhere = "default: 127.0.0.1, this machine alone; others can open 0.0.0.0, unencrypted, if they have the address"
+    parser.add_argument("--host", metavar="HOST", default="127.0.0.1", help=elsewhere)
+    parser.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
+
+
 # A dictionary by name, in the order of `rambo --help`.
 COMMANDS = {
     command.name: command
     for command in (
         Command("run", "Pick the pool images to send to the annotators.", _run, "rambo_ray.cli.run"),
         Command("export", "Give the picked images to the annotators' tool.", _export, "rambo_ray.cli.export"),
+        Command("label", "Label what a run picked, on a page on this machine.", _label, "rambo_ray.cli.label"),
         Command("collect", "Collect a run's utility samples and nothing else.", _collect, "rambo_ray.cli.collect"),
         Command("sweep", "Try settings without labels of the pool, name the best.", _sweep, "rambo_ray.cli.sweep"),
         Command("benchmark", "Compare RAMBO with other strategies.", _benchmark, "rambo_ray.cli.benchmark"),
@@ -102,4 +121,13 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def _port(text: str) -> int:
+    """A port; argparse makes an error of a ValueError."""
+    number = int(text)
+    if not 0 <= number < 65536:
+        raise ValueError
+    return number
+
+
+_port.__name__ = "port of 0 to 65535 as a"
 _numbers.__name__ = "budgets such as 500,1000 as a"  # argparse says: invalid ... value: 'x'
