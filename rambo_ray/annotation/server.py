@@ -2,7 +2,7 @@
 
 Every address begins with a token, so who has the address may label and nobody else:
 
-    GET  /TOKEN/                the page, with label.css, label.js and icon.svg beside it
+    GET  /TOKEN/                the page, with its FILES beside it
     GET  /TOKEN/request         what is asked: classes and their keys, number of images, who is likely to answer
     GET  /TOKEN/image/POSITION  an image as a browser can show it
     POST /TOKEN/more            more images for a page
@@ -17,7 +17,6 @@ does not know the token, and a name of its own that it points at this machine (D
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ipaddress
 import json
 import secrets
@@ -40,7 +39,7 @@ PAGE = Path(__file__).parent / "page"
 FILES = {
     "": ("index.html", "text/html"),
     "label.css": ("label.css", "text/css"),
-    "label.js": ("label.js", "text/javascript"),
+    **{name: (name, "text/javascript") for name in ("label.js", "classes.js", "images.js", "server.js")},
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 HEADERS = {
@@ -111,14 +110,12 @@ class Service:
     async def request(self, _: web.Request) -> web.Response:
         """What is asked."""
         desk = self.desk
-        asked = json.dumps([desk.ids, desk.class_names, desk.share]).encode()
         return web.json_response(
             {
                 "classes": desk.class_names,
                 "keys": keys(desk.class_names),
                 "total": len(desk.ids),
                 "share": desk.share,
-                "digest": hashlib.sha256(asked).hexdigest(),
                 **asdict(self._about),
             }
         )
@@ -155,8 +152,9 @@ class Service:
     async def undo(self, request: web.Request) -> web.Response:
         """An answer taken back."""
         said = await _body(request, Said)
+        holds = said.model_copy(update={"held": [*said.held, said.position]})
         undone = await self._reply(
-            said, lambda: asdict(self.desk.undo(said.annotator, said.page, said.position, said.id))
+            holds, lambda: asdict(self.desk.undo(said.annotator, said.page, said.position, said.id))
         )
         self._told(said.annotator, said.page)
         return undone

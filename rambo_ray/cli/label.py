@@ -55,7 +55,7 @@ class Teller(serving.Listener):
         )
         if torn is not None:
             print(
-                f"labels.jsonl: dropped its last line, cut off by a crash before anybody was told that it is saved: {torn}"
+                f"labels.jsonl: its last line, cut off by a crash before its annotator was told so, is dropped: {torn}"
             )
         shared = "several annotators share the images" if self._share == "split" else "every annotator sees every image"
         print(f"open   {address}")
