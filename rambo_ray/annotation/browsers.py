@@ -7,6 +7,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
+from rambo_ray.data.decoding import readable
 from rambo_ray.errors import UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,8 +28,8 @@ def shown(content: bytes) -> tuple[bytes, str]:
     if kind is not None:
         return content, kind
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            ImageOps.exif_transpose(image, in_place=True)
+        with Image.open(io.BytesIO(content), formats=readable()) as opened:
+            image: Image.Image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I") or image.mode == "F":
                 image = _spread(image)
             elif image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
@@ -39,7 +40,7 @@ def shown(content: bytes) -> tuple[bytes, str]:
     except Exception as error:  # a damaged file can fail anywhere in a reader, in any way
         reason = " ".join(str(error).split()) or type(error).__name__
         if "cannot identify" in reason:
-            reason = f"a format that Pillow does not read here; it begins with {content[:12]!r}"
+            reason = f"of no format that can be read here; it begins with {content[:12]!r}"
         raise UserError(f"not a readable image: {reason[:200]}") from error
     return file.getvalue(), "image/png"
 

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rambo_ray.errors import UserError
 
@@ -59,12 +59,14 @@ def taken(folder: Path) -> Iterator[Tenancy]:
             raise UserError(f"{path}: cannot be locked ({error.strerror}); copy the folder to a local disk") from error
         known = _content(file)
         token, port = known.get("token"), known.get("port")
-        whole = (
-            isinstance(token, str) and len(token) >= 20 and token.isascii() and token.replace("-", "_").isidentifier()
-        )
-        yield Tenancy(file, token if whole else _token(), port if isinstance(port, int) else None)
+        yield Tenancy(file, token if _whole(token) else _token(), port if isinstance(port, int) else None)
     finally:
         os.close(file)
+
+
+def _whole(token: Any) -> TypeGuard[str]:
+    """Whether it is one that `_token` made."""
+    return isinstance(token, str) and len(token) >= 20 and token.isascii() and token.replace("-", "_").isidentifier()
 
 
 def _token() -> str:
