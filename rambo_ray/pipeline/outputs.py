@@ -1,6 +1,6 @@
 """The files of a run, and the check that an output directory belongs to the run that wants it.
 
-    selection.parquet   id, pool_index, order, step, margin, utility: the images to annotate
+    selection.parquet   id, pool_index, order, step, margin, utility: the images to annotate; also as selection.csv
     utility_samples/    see `rambo_ray.utility_samples.store`
     utility_model.*     see `rambo_ray.utility_model.network`
     metrics.json, config.yaml, manifest.json, report.html
@@ -23,14 +23,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError
-from rambo_ray.files import finite, replacing
+from rambo_ray.files import finite, replacing, write_table
 
 PACKAGES = ("rambo-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "POT", "scikit-learn", "safetensors")
 
@@ -104,7 +103,7 @@ class Output:
         return self.write_text(name, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
 
     def write_selection(self, selection: Selection, ids: Sequence[str]) -> Path:
-        """Write selection.parquet: one row per image to annotate, in the order picked."""
+        """Write selection.parquet and selection.csv: one row per image to annotate, in the order picked."""
         count = len(selection.pool_index)
         table = pa.table(
             {
@@ -117,8 +116,7 @@ class Output:
             }
         )
         path = self.folder / "selection.parquet"
-        with replacing(path) as temporary:
-            pq.write_table(table, temporary)
+        write_table(table, path)
         return path
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +249,8 @@ class TestSelection:
     def test_one_row_per_image_in_the_order_picked(self, tmp_path: Path) -> None:
         ids = [f"image {i}" for i in range(20)]
         path = Output(tmp_path).write_selection(selection(5), ids)
-        assert path == tmp_path / "selection.parquet" and list(contents(tmp_path)) == ["selection.parquet"]
+        assert path == tmp_path / "selection.parquet"
+        assert sorted(contents(tmp_path)) == ["selection.csv", "selection.parquet"]
         table = pq.read_table(path)
         assert table.schema.equals(
             pa.schema(
@@ -267,6 +270,20 @@ class TestSelection:
         assert columns["order"] == [0, 1, 2, 3, 4] and columns["step"] == [0, 0, 1, 1, 2]
         assert columns["margin"] == [0, 0.25, 0.5, 0.75, 1]
         assert columns["utility"] == [float(np.float32(i / 3)) for i in range(5)]
+
+    def test_the_csv_says_the_same(self, tmp_path: Path) -> None:
+        ids = [*(f"image {i}" for i in range(20))]
+        ids[7], ids[2], ids[19] = 'a "b", c', "007", "zwei\nZeilen ü"
+        chosen = replace(selection(5), utility=np.full(5, math.nan))
+        path = Output(tmp_path).write_selection(chosen, ids)
+        with open(tmp_path / "selection.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        table = pq.read_table(path).to_pydict()
+        assert list(rows[0]) == list(table) and [row["id"] for row in rows] == table["id"]
+        for name in ("pool_index", "order", "step"):
+            assert [int(row[name]) for row in rows] == table[name]
+        assert [np.float32(row["margin"]) for row in rows] == table["margin"]
+        assert {row["utility"] for row in rows} == {"nan"}
 
     def test_an_id_outside_the_pool_is_no_row(self, tmp_path: Path) -> None:
         with pytest.raises(IndexError):
