@@ -27,23 +27,6 @@ class Clock:
         self.now += seconds
 
 
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def screen(self) -> list[str]:
-        """The lines as they look once every carriage return is obeyed, without spaces at the end."""
-        lines = []
-        for line in self.getvalue().split("\n"):
-            shown = ""
-            for part in line.split("\r"):
-                shown = part + shown[len(part) :]
-            lines.append(shown.rstrip())
-        return lines
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     turned = Clock()
@@ -200,37 +183,6 @@ class TestInALog:
         stages = Stages()
         stages.say("hello")
         assert capsys.readouterr().out == "fit: 0/0 in 0.0 s\nhello\n"
-
-
-class TestAtATerminal:
-    def test_one_line_is_rewritten_and_nothing_of_a_longer_one_stays(self, clock: Clock) -> None:
-        stream = Terminal()
-        progress = Progress("fit", 1000, every_s=5, stream=stream)
-        for _ in range(3):
-            clock.turn(1)
-            progress.advance(300)
-        assert stream.screen() == ["fit: 900/1000  90%  300.00/s  0.3 s left"]
-        clock.turn(1)
-        progress.advance(100)
-        progress.close()
-        assert stream.screen() == ["fit: 1000/1000 in 4.0 s (250.00/s)", ""]
-        assert stream.getvalue().count("\r") == 4 and stream.getvalue().count("\n") == 1
-
-    def test_more_often_than_in_a_log_but_not_with_every_piece(self, clock: Clock) -> None:
-        stream = Terminal()
-        progress = Progress("fit", 100, every_s=5, stream=stream)
-        for _ in range(16):
-            clock.turn(0.125)
-            progress.advance()
-        assert stream.getvalue().count("\r") == 4  # two seconds, every half of one
-
-    def test_someone_who_wants_it_more_often_gets_it(self, clock: Clock) -> None:
-        stream = Terminal()
-        progress = Progress("fit", 100, every_s=0.125, stream=stream)
-        for _ in range(16):
-            clock.turn(0.125)
-            progress.advance()
-        assert stream.getvalue().count("\r") == 16
 
 
 class TestStages:

@@ -14,6 +14,7 @@ from rambo_ray.benchmark.experiment import Experiment
 from rambo_ray.benchmark.results import METRICS, Results
 from rambo_ray.benchmark.runs import Failure, RunStore
 from rambo_ray.cli import ready
+from rambo_ray.cli.entry import shown
 from rambo_ray.cluster import benchmark
 from rambo_ray.cluster.session import connect
 from rambo_ray.errors import UserError
@@ -39,20 +40,30 @@ def called(parsed: argparse.Namespace) -> int:
     command += f" --budgets {','.join(map(str, parsed.budgets))}" if parsed.budgets is not None else ""
     command = " ".join([command, *parsed.overrides])
     samples = Path(parsed.samples) if parsed.samples else None
-    failures = execute(wanted, Path(parsed.output), command, samples=samples, compute=not parsed.report)
+    with shown(parsed, wanted.panels[0].config.output.progress_seconds) as stages:
+        failures = execute(
+            wanted, Path(parsed.output), command, samples=samples, compute=not parsed.report, stages=stages
+        )
     return 1 if failures else 0
 
 
 def execute(
-    wanted: Experiment, folder: Path, command: str, *, samples: Path | None = None, compute: bool = True
+    wanted: Experiment,
+    folder: Path,
+    command: str,
+    *,
+    samples: Path | None = None,
+    compute: bool = True,
+    stages: Stages | None = None,
 ) -> list[Failure]:
     """Finish the runs of an experiment and write its report; returns what failed.
 
+    stages: default: lines on standard output.
     Raises UserError, before anything is computed, for what cannot be run.
     """
     began = time.monotonic()
     base = wanted.panels[0].config
-    stages = Stages(every_s=base.output.progress_seconds)
+    stages = stages or Stages(every_s=base.output.progress_seconds)
     if (folder / "config.yaml").is_file():
         raise UserError(f"--output {folder}: holds a run or a sweep, not a benchmark; give another directory")
     store = RunStore(folder)
@@ -98,16 +109,15 @@ def _write(results: Results, folder: Path, failures: list[Failure], missing: int
 
 
 def _say(results: Results, stages: Stages, folder: Path, failures: list[Failure], seconds: float) -> None:
+    lines = []
     for panel in results.experiment.panels:
         for metric in results.metrics():
-            stages.say(f"\n{panel.name}, accuracy on {METRICS[metric]} in percent")
-            stages.say(benchmark_results.brief(results, panel, metric))
-        for sentence in benchmark_results.remarks(results, panel):
-            stages.say(sentence)
-    stages.say("")
-    for sentence in benchmark_results.headline(results):
-        stages.say(sentence)
-    for failure in failures:
-        stages.say(f"failed: {failure.where}: {failure.error}")
-    stages.say(f"\n{len(results.runs)} runs finished, {duration(seconds)}; files in {folder}:")
-    stages.say("  report.html  tables.md  cells.csv  cells.parquet  *.png")
+            lines += [f"\n{panel.name}, accuracy on {METRICS[metric]} in percent"]
+            lines += [benchmark_results.brief(results, panel, metric)]
+        lines += benchmark_results.remarks(results, panel)
+    lines += ["", *benchmark_results.headline(results)]
+    lines += [f"failed: {failure.where}: {failure.error}" for failure in failures]
+    lines += [f"\n{len(results.runs)} runs finished, {duration(seconds)}; files in {folder}:"]
+    lines += ["  report.html  tables.md  cells.csv  cells.parquet  *.png"]
+    figures = {"runs": len(results.runs), "failed": len(failures), "seconds": seconds}
+    stages.finish("\n".join(lines), folder / "report.html", figures)

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from rambo_ray.cli.entry import configuration
+from rambo_ray.cli.entry import configuration, shown
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
@@ -27,18 +27,22 @@ from rambo_ray.utility_samples.store import SampleStore
 
 def called(parsed: argparse.Namespace) -> int:
     """The command `collect`; returns its exit code."""
-    execute(configuration(parsed), parsed.output)
+    config = configuration(parsed)
+    with shown(parsed, config.output.progress_seconds) as stages:
+        execute(config, parsed.output, stages)
     return 0
 
 
-def execute(config: Config, folder: str) -> Measured:
+def execute(config: Config, folder: str, stages: Stages | None = None) -> Measured:
     """Measure all utility samples that a run of `config` in `folder` needs and lacks.
+
+    stages: default: lines on standard output.
 
     Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
     """
     began = time.monotonic()
+    stages = stages or Stages(every_s=config.output.progress_seconds)
     problem, _ = datasets.load(config.data, config.seed)
-    stages = Stages(every_s=config.output.progress_seconds)
     config, chosen = choices.made(config, problem)
     for line in chosen:
         stages.say(line)
@@ -62,11 +66,14 @@ def execute(config: Config, folder: str) -> Measured:
         measured, usage = cluster.measure(store, stages.progress)
         stages.end()
     utilities = np.array([s.utility for s in measured.retrained])
-    stages.say(
-        f"\n{len(utilities)} utility samples, {usage.retrained} of them trained now, in "
-        f"{duration(time.monotonic() - began)}; utility {utilities.min():.3f} to {utilities.max():.3f}"
-    )
+    made, seconds = output.folder / "utility_samples", time.monotonic() - began
+    lines = [
+        f"\n{len(utilities)} utility samples, {usage.retrained} of them trained now, in {duration(seconds)}; utility "
+        f"{utilities.min():.3f} to {utilities.max():.3f}"
+    ]
     if usage.retrained:
-        stages.say(f"actors were training {usage.busy_fraction:.0%} of their time")
-    stages.say(f"files in {output.folder / 'utility_samples'}; go on with rambo run --output {output.folder}")
+        lines.append(f"actors were training {usage.busy_fraction:.0%} of their time")
+    lines.append(f"files in {made}; go on with rambo run --output {output.folder}")
+    figures = {"samples": len(utilities), "retrained": usage.retrained, "busy_fraction": usage.busy_fraction}
+    stages.finish("\n".join(lines), made, figures | {"seconds": seconds})
     return measured

@@ -21,6 +21,7 @@ def _run(parser: Parser) -> None:
     parser.output_option("output directory; the same one again resumes the run", required=False)
     parser.add_argument("--dry-run", action="store_true", help="say what the run would cost on this cluster, and exit")
     parser.add_argument("--keys", action=_Keys, nargs=0, help="list all configuration keys and exit")
+    parser.display_options()
     parser.overrides()
 
 
@@ -29,6 +30,7 @@ def _collect(parser: Parser) -> None:
     parser.epilog = "rambo run with the same configuration and --output goes on from what is collected."
     parser.config_option()
     parser.output_option("output directory of the run")
+    parser.display_options()
     parser.overrides()
 
 
@@ -41,6 +43,7 @@ def _sweep(parser: Parser) -> None:
     parser.samples_option("DIR/utility_samples")
     oracle = "research only: judge by the benchmark's labels of the pool"
     parser.add_argument("--oracle", action="store_true", help=oracle)
+    parser.display_options()
     parser.overrides()
 
 
@@ -57,6 +60,7 @@ def _benchmark(parser: Parser) -> None:
     parser.samples_option("DIR/work/utility_samples")
     parser.add_argument("--report", action="store_true", help="compute nothing: report what is finished")
     parser.add_argument("--list", action="store_true", help="list the experiments and exit")
+    parser.display_options()
     parser.overrides("override a key in all panels")
 
 

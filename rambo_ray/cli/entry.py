@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rambo_ray import numerics
+from rambo_ray import displays, numerics
 from rambo_ray.cli import ready
+from rambo_ray.displays import JsonLines
 from rambo_ray.errors import RunError, UserError
+from rambo_ray.progress import Stages
 
 if TYPE_CHECKING:
     from rambo_ray.config.schema import Config
@@ -44,6 +46,13 @@ class Parser(argparse.ArgumentParser):
         """`--samples`: utility samples that several outputs share; `default` says where they are else."""
         purpose = f"folder of utility samples to read and add to; default: {default}"
         self.add_argument("--samples", metavar="DIR", help=purpose)
+
+    def display_options(self) -> None:
+        """`--quiet` and `--log-json`: what `shown` makes a display of."""
+        either = self.add_mutually_exclusive_group()
+        either.add_argument("--quiet", action="store_true", help="say nothing but errors and, at the end, the path")
+        events = "one JSON object per line and event: begin, progress, end, message, summary, error"
+        either.add_argument("--log-json", action="store_true", help=events)
 
     def overrides(self, purpose: str = "override a key of the configuration") -> None:
         """Any number of `section.key=value`, before, between and after the options."""
@@ -82,14 +91,24 @@ class Command:
             parsed.restart = arguments is None if restart is None else restart
             return int(import_module(self.module).called(parsed))
 
-        return exit_code(program, job)
+        given = sys.argv[1:] if arguments is None else arguments
+        return exit_code(program, job, log_json="--log-json" in given)
 
 
-def exit_code(name: str, job: Callable[[], int]) -> int:
+def exit_code(name: str, job: Callable[[], int], *, log_json: bool = False) -> int:
     """What `job` returns, or 1 where the cluster failed, 2 for bad input, 130 when interrupted, said in a line each.
 
-    141, without a line, where nothing reads the output any more.
+    141, without a line, where nothing reads the output any more. log_json: the line is an event on standard output,
+    the last of those that `--log-json` asks for, and not text on standard error.
     """
+
+    def said(text: str, code: int) -> int:
+        if log_json:
+            JsonLines(sys.stdout).error(text, code)
+        else:
+            print(f"{name}: {text}", file=sys.stderr)
+        return code
+
     try:
         code = job()
         sys.stdout.flush()
@@ -99,14 +118,19 @@ def exit_code(name: str, job: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except UserError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
-        return 2
+        return said(f"error: {error}", 2)
     except RunError as error:
-        print(f"{name}: failed: {error}", file=sys.stderr)
-        return 1
+        return said(f"failed: {error}", 1)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; the same command continues where this one stopped", file=sys.stderr)
-        return 130
+        return said("interrupted; the same command continues where this one stopped", 130)
+
+
+def shown(parsed: argparse.Namespace, every_s: float) -> Stages:
+    """The stages of a command on the display that its options ask for; to be used as a context.
+
+    every_s: seconds between two lines of progress where there is no terminal.
+    """
+    return Stages(every_s=every_s, display=displays.chosen(quiet=parsed.quiet, log_json=parsed.log_json))
 
 
 def configuration(parsed: argparse.Namespace) -> Config:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rambo_ray.classifier.training import TrainingSettings, choose_kernels
-from rambo_ray.cli.entry import configuration
+from rambo_ray.cli.entry import configuration, shown
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config.schema import HEADS, Config
@@ -38,10 +38,11 @@ def called(parsed: argparse.Namespace) -> int:
     if parsed.output is not None:
         output_section = config.output.model_copy(update={"dir": parsed.output})
         config = config.model_copy(update={"output": output_section})
-    if parsed.dry_run:
-        forecast_costs(config)
-    else:
-        execute(config)
+    with shown(parsed, config.output.progress_seconds) as stages:
+        if parsed.dry_run:
+            forecast_costs(config, stages)
+        else:
+            execute(config, stages)
     return 0
 
 
@@ -56,15 +57,15 @@ class Finished:
     metrics: dict[str, Any]
 
 
-def execute(config: Config) -> dict[str, Any]:
-    """Run `config` and write its files; returns what metrics.json holds.
+def execute(config: Config, stages: Stages | None = None) -> dict[str, Any]:
+    """Run `config` and write its files; returns what metrics.json holds. stages: default: lines on standard output.
 
     Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
     """
     check_directory(config)
     began = time.monotonic()
+    stages = stages or Stages(every_s=config.output.progress_seconds)
     problem, revealed = datasets.load(config.data, config.seed)
-    stages = Stages(every_s=config.output.progress_seconds)
     return execute_on(config, problem, revealed, stages, began).metrics
 
 
@@ -84,7 +85,7 @@ def execute_on(
         outcome = run(todo, problem, revealed, session, output.folder, stages)
         metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
     _write(output, config, problem, revealed, outcome, metrics)
-    stages.say(_summary(metrics, config, output))
+    stages.finish(_summary(metrics, config, output), output.folder / "selection.parquet", metrics)
     return Finished(output, config, problem, outcome, metrics)
 
 
@@ -95,13 +96,13 @@ def check_directory(config: Config) -> str:
     return config.output.dir
 
 
-def forecast_costs(config: Config) -> list[forecast.Stage]:
+def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecast.Stage]:
     """Time one small training on the cluster and say what a run of `config` would take of it; writes nothing.
 
     Raises UserError for what cannot be run.
     """
+    stages = stages or Stages(every_s=config.output.progress_seconds)
     problem, revealed = datasets.load(config.data, config.seed)
-    stages = Stages(every_s=config.output.progress_seconds)
     config, chosen = choices.made(config, problem)
     stages.say("\n".join([_describe(config, problem), *chosen]))
     todo = plan.make(config, problem)
@@ -129,7 +130,8 @@ def forecast_costs(config: Config) -> list[forecast.Stage]:
     )
     stored = sum(part.array.nbytes for part in (problem.labeled, problem.validation, problem.pool))
     test = revealed.test.array.nbytes if revealed is not None and revealed.test is not None else 0
-    stages.say(forecast.table(found, measured, session.device, session.num_workers, stored + test))
+    table = forecast.table(found, measured, session.device, session.num_workers, stored + test)
+    stages.finish(table, None, {"stages": [asdict(part) for part in found]})
     return found
 
 

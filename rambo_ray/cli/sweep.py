@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rambo_ray.cli import ready
-from rambo_ray.cli.entry import configuration
+from rambo_ray.cli.entry import configuration, shown
 from rambo_ray.cluster import prepare, sweep
 from rambo_ray.cluster.prepare import Request
 from rambo_ray.cluster.session import connect
@@ -39,21 +39,29 @@ def called(parsed: argparse.Namespace) -> int:
     space_file = ready.file("space", parsed.space)
     space = search_space.load(space_file, base)
     samples = Path(parsed.samples) if parsed.samples else None
-    summary = execute(base, space, parsed.output, space_file, samples=samples, oracle=parsed.oracle)
+    with shown(parsed, base.output.progress_seconds) as stages:
+        summary = execute(base, space, parsed.output, space_file, samples=samples, oracle=parsed.oracle, stages=stages)
     return 0 if summary.best is not None else 1
 
 
 def execute(
-    base: Config, space: Space, folder: str, space_file: Path, *, samples: Path | None = None, oracle: bool = False
+    base: Config,
+    space: Space,
+    folder: str,
+    space_file: Path,
+    *,
+    samples: Path | None = None,
+    oracle: bool = False,
+    stages: Stages | None = None,
 ) -> Summary:
-    """Run the sweep and write its files; returns the summary.
+    """Run the sweep and write its files; returns the summary. stages: default: lines on standard output.
 
     Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
     """
     began = time.monotonic()
     points = search_space.points(space, base)
     seeds = space.seed_list(base)
-    stages = Stages(every_s=base.output.progress_seconds)
+    stages = stages or Stages(every_s=base.output.progress_seconds)
     requests, fingerprints, k, scale = _requests(base, space, points, seeds, oracle)
     count = f"{space.search.samples} suggestions" if space.search.method == "optuna" else f"{len(points)} points"
     stages.say(
@@ -92,13 +100,11 @@ def execute(
         (output.folder / f"{name}.png").write_bytes(picture)
     how, banner = _how(space, k, scale, oracle), ORACLE if oracle else ""
     output.write_text("report.html", sweep_report.render(rows, summary, keys, plots, loading.dump(base), how, banner))
-    stages.say("")
-    if oracle:
-        stages.say(ORACLE)
-    stages.say(sweep_results.table(summary, keys, oracle))
-    stages.say(f"\n{summary.sentence}\n")
-    stages.say(f"{len(rows)} trials in {duration(time.monotonic() - began)}; files in {output.folder}:")
-    stages.say("  best.yaml  sweep.csv  sweep.parquet  report.html  *.png  tune/ (TensorBoard)")
+    lines = ["", *([ORACLE] if oracle else []), sweep_results.table(summary, keys, oracle), f"\n{summary.sentence}\n"]
+    lines.append(f"{len(rows)} trials in {duration(time.monotonic() - began)}; files in {output.folder}:")
+    lines.append("  best.yaml  sweep.csv  sweep.parquet  report.html  *.png  tune/ (TensorBoard)")
+    best = None if summary.best is None else summary.best.values
+    stages.finish("\n".join(lines), output.folder, {"trials": len(rows), "best": best})
     return summary
 
 

@@ -134,7 +134,7 @@ def _play(
                 where = f"{wave[piece.group].name}, {pending.method.name}, B={pending.budget}"
                 failures.append(Failure(where, cause_of(error)))
                 shown.advance(1, _weight(pending))
-                stages.say(f"failed: {where}: {failures[-1].error}")
+                stages.fail(f"failed: {where}: {failures[-1].error}")
             continue
         if isinstance(piece, _Selection):
             queue.extendleft(_Training(piece.group, pending, result) for pending in reversed(runs))
