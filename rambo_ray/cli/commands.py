@@ -16,7 +16,14 @@ EXPORTED = ("label-studio", "cvat", "coco", "csv", "folder")
 
 def _run(parser: Parser) -> None:
     parser.description = "Pick the pool images to send to the annotators (RAMBO, one-round active learning)."
-    parser.epilog = "Every key of the configuration, its default and its meaning: %(prog)s --keys"
+    parser.epilog = (
+        "A configuration is a file, keys on the command line, or both; the command line wins. Every key, its default "
+        "and its meaning: %(prog)s --keys\n\nexamples:\n"
+        "  %(prog)s --config digits --output runs/digits\n"
+        "  %(prog)s --config digits --output runs/digits acquisition.budget=200\n"
+        "  %(prog)s --output runs/mine data.name=own data.labeled=photos/labeled \\\n"
+        "      data.validation=photos/validation data.pool=photos/pool"
+    )
     parser.config_option()
     parser.output_option("output directory; the same one again resumes the run", required=False)
     parser.add_argument("--dry-run", action="store_true", help="say what the run would cost on this cluster, and exit")
@@ -94,6 +101,17 @@ def _label(parser: Parser) -> None:
     parser.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
 
 
+def _completion(parser: Parser) -> None:
+    parser.description = "Print the script by which a shell completes commands, options, ready names and keys."
+    parser.epilog = (
+        "To have it in every new shell:\n"
+        "  bash: echo 'eval \"$(rambo completion bash)\"' >> ~/.bashrc\n"
+        "  zsh:  rambo completion zsh > DIR/_rambo, with DIR in $fpath\n"
+        "  fish: rambo completion fish > ~/.config/fish/completions/rambo.fish"
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
 # A dictionary by name, in the order of `rambo --help`.
 COMMANDS = {
     command.name: command
@@ -104,6 +122,7 @@ COMMANDS = {
         Command("collect", "Collect a run's utility samples and nothing else.", _collect, "rambo_ray.cli.collect"),
         Command("sweep", "Try settings without labels of the pool, name the best.", _sweep, "rambo_ray.cli.sweep"),
         Command("benchmark", "Compare RAMBO with other strategies.", _benchmark, "rambo_ray.cli.benchmark"),
+        Command("completion", "Print a shell's completion script.", _completion, "rambo_ray.cli.completion"),
     )
 }
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UserErrors, said by the command in one line."""
 
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **keywords)
+
     def error(self, message: str) -> Any:
         raise UserError(f"{message}; see {self.prog} --help")
 
@@ -57,6 +60,16 @@ class Parser(argparse.ArgumentParser):
     def overrides(self, purpose: str = "override a key of the configuration") -> None:
         """Any number of `section.key=value`, before, between and after the options."""
         self.add_argument("overrides", nargs="*", metavar="section.key=value", help=purpose)
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps paragraphs, and leaves lines as they are that begin with two spaces: what is to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = super()._fill_text
+        return "\n".join(
+            line if line.startswith("  ") or not line else filled(line, width, indent) for line in text.split("\n")
+        )
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ The files in `jobs/` are the same commands under the names of those files, by `j
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from rambo_ray import __version__
+from rambo_ray.cli import overview
 from rambo_ray.cli.commands import COMMANDS
 from rambo_ray.cli.entry import Parser, exit_code
 from rambo_ray.errors import UserError, nearest
@@ -43,14 +43,11 @@ def _without_command(given: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    width = max(map(len, COMMANDS))
-    listed = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
     made = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} COMMAND [options] [section.key=value ...]",
         description="RAMBO: one-round active learning by learning to rank, on Ray.",
-        epilog=f"commands:\n{listed}\n\nThe options of a command: {PROGRAM} COMMAND --help",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=overview.text(PROGRAM, COMMANDS),
         allow_abbrev=False,
     )
     made.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")

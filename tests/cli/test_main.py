@@ -12,14 +12,16 @@ import pytest
 
 import rambo_ray
 from rambo_ray.benchmark import experiment
-from rambo_ray.cli import commands, entry, main, ready
+from rambo_ray.cli import commands, entry, main, overview, ready
 from rambo_ray.cli.commands import COMMANDS
 from rambo_ray.errors import RunError
 
 ROOT = Path(__file__).parents[2]
 
 # What takes long to load, and nobody needs who asks for help or misspells a command.
-HEAVY = {"numpy", "torch", "ray", "matplotlib", "scipy", "pyarrow", "sklearn", "optuna"}
+HEAVY = {
+    "numpy", "torch", "ray", "matplotlib", "scipy", "pyarrow", "sklearn", "optuna", "pandas", "rich", "shtab", "PIL",
+}  # fmt: skip
 ASKING = f"""
 import contextlib, io, sys
 from rambo_ray.cli import main
@@ -50,11 +52,16 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, argparse.Namespace]
     return called
 
 
+# What a cluster has nothing to do with, and `ray job submit` neither.
+LOCAL = {"completion"}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_its_work_and_its_file(name: str) -> None:
     command = COMMANDS[name]
     assert command.name == name and callable(import_module(command.module).called)
-    assert f'job("{name}")' in (ROOT / "jobs" / f"{name}.py").read_text()
+    if name not in LOCAL:
+        assert f'job("{name}")' in (ROOT / "jobs" / f"{name}.py").read_text()
 
 
 def test_the_first_argument_names_the_command(work: list[tuple[str, argparse.Namespace]]) -> None:
@@ -105,6 +112,31 @@ def test_the_program_alone_prints_its_help(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().err
     assert shown.startswith("usage: rambo COMMAND")
     assert all(f"  {name} " in shown and command.summary in shown for name, command in COMMANDS.items())
+
+
+def test_the_help_shows_what_people_do() -> None:
+    """Of every task whose command there is; each line can be copied, and fits an old terminal."""
+    shown = overview.text("rambo", COMMANDS)
+    assert max(map(len, shown.splitlines())) <= 80
+    for task in overview.TASKS:
+        lines = [line for line in task.lines if line.split()[1] in COMMANDS]
+        assert (f"{task.title}:" in shown) == bool(lines)
+        for line in lines:
+            assert line.split() == [word for word in line.split() if word in shown]
+            program, name, *arguments = line.split()
+            COMMANDS[name].parser(f"{program} {name}").parse_intermixed_args(arguments)  # or a UserError
+    only = {"run": COMMANDS["run"]}
+    assert "rambo label" not in overview.text("rambo", only) and "  run  Pick" in overview.text("rambo", only)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_help_fits_an_old_terminal(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main.main([name, "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
