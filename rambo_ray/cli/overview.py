@@ -33,7 +33,11 @@ TASKS = (
     ),
     Task(
         "Have the picked images labelled, and take the labels back",
-        ("rambo label runs/mine", "rambo export runs/mine --format label-studio", "rambo labels runs/mine"),
+        (
+            "rambo label runs/mine",
+            "rambo export runs/mine --to label-studio --output tasks.json",
+            "rambo labels runs/mine",
+        ),
     ),
 )
 _WIDTH = 80

@@ -72,13 +72,12 @@ def test_every_shell_knows_commands_options_and_keys(shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("kept", ["-n", "--no-execute"])
-def test_the_shells_that_are_here_can_read_it(shell: str, kept: str, tmp_path: Path) -> None:
-    if shutil.which(shell) is None or (kept == "--no-execute") != (shell == "fish"):
-        pytest.skip(f"no {shell} here, or not its option")
+def test_the_shells_that_are_here_can_read_it(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
     path = tmp_path / "script"
     path.write_text(completion.script(shell))
-    subprocess.run([shell, kept, str(path)], check=True)
+    subprocess.run([shell, "-n", str(path)], check=True)  # reads, and runs nothing
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
