@@ -12,7 +12,8 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import plan
+from rambo_ray.pipeline import fitted, plan
+from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.pipeline.prepared import Request, prepared_key
 
 Key = tuple[str, str, int, int]  # panel, method, budget, seed
@@ -40,10 +41,11 @@ class RunGroup:
 
 @dataclass(frozen=True)
 class Layout:
-    """The ids of all runs, and the groups of those that are missing."""
+    """The ids of all runs, and the groups of those that are missing; said: what their plans say, by panel."""
 
     ids: dict[Key, str]
     groups: list[RunGroup]
+    said: tuple[str, ...]
 
 
 def lay_out(wanted: Experiment, store: RunStore) -> Layout:
@@ -56,6 +58,7 @@ def lay_out(wanted: Experiment, store: RunStore) -> Layout:
     missing: dict[str, list[PendingRun]] = {}
     found: dict[str, tuple[str, Callable[[bool], Request]]] = {}
     checked: set[str] = set()
+    said: dict[str, None] = {}
     for seed in wanted.seeds:
         for panel in wanted.panels:
             if seed not in panel.seeds:
@@ -73,12 +76,13 @@ def lay_out(wanted: Experiment, store: RunStore) -> Layout:
                 )
             for method in wanted.methods:
                 for budget in wanted.budgets:
-                    config = wanted.config(panel, method, budget, seed)
+                    raw = wanted.config(panel, method, budget, seed)
+                    config = data.fitted(raw, panel.name)
                     prepared = prepared_key(config)
                     look = f"{prepared} {method.name if method.fits else ''}"
                     if budget == wanted.budgets[-1] and look not in checked:
                         checked.add(look)
-                        _check(panel.name, config, data)
+                        said.update(dict.fromkeys(_check(panel.name, raw, data)))
                     key = (panel.name, method.name, budget, seed)
                     ids[key] = run_id(config, method, data.fingerprint(config), data.training(config))
                     if ids[key] in store.runs or any(t.run_id == ids[key] for t in missing.get(prepared, [])):
@@ -91,13 +95,13 @@ def lay_out(wanted: Experiment, store: RunStore) -> Layout:
         RunGroup(name, tuple(missing[prepared]), partial(request, any(run.method.fits for run in missing[prepared])))
         for prepared, (name, request) in found.items()
     ]
-    return Layout(ids, groups)
+    return Layout(ids, groups, tuple(said))
 
 
-def _check(panel: str, config: Config, data: _Datasets) -> None:
-    """Raise UserError for what no run could be made of."""
+def _check(panel: str, config: Config, data: _Datasets) -> list[str]:
+    """What the plan of such a run says. Raises UserError for what no run could be made of."""
     try:
-        plan.make(config, data.problem(config)[0])
+        return [f"{panel}: {line}" for line in plan.make(config, data.problem(config)[0]).said]
     except UserError as error:
         raise UserError(f"panels: {panel}: {error}") from error
 
@@ -109,6 +113,7 @@ class _Datasets:
         self._reader = datasets.Reader()
         self._fingerprints: dict[str, str] = {}
         self._training: dict[str, str] = {}
+        self._sizes: dict[str, Sizes] = {}
         self._last: tuple[str, tuple[Problem, Revealed | None]] | None = None
 
     def problem(self, config: Config) -> tuple[Problem, Revealed | None]:
@@ -117,6 +122,16 @@ class _Datasets:
         if self._last is None or self._last[0] != name:
             self._last = (name, self._reader.load(config.data, config.seed))
         return self._last[1]
+
+    def fitted(self, config: Config, panel: str) -> Config:
+        """`config` with defaults that fit its data. Raises UserError, which names the `panel`, where none do."""
+        name = self._name(config)
+        if name not in self._sizes:
+            self._sizes[name] = Sizes.of(self.problem(config)[0])
+        try:
+            return fitted.fit(config, self._sizes[name]).config
+        except ValueError as error:
+            raise UserError(f"panels: {panel}: {error}") from error
 
     def fingerprint(self, config: Config) -> str:
         """Of S_0, S_val and the pool."""

@@ -74,6 +74,8 @@ def execute(
         f"{wanted.name}: {wanted.title}\n{len(wanted.panels)} panels x {len(wanted.methods)} methods x "
         f"{len(wanted.budgets)} budgets x {seeds} seeds = {total} runs, {total - missing} of them finished"
     )
+    for line in laid_out.said:
+        stages.say(line)
     where = _writable(folder)
     failures: list[Failure] = []
     if compute and missing:

@@ -44,9 +44,10 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
     stages = stages or Stages(every_s=config.output.progress_seconds)
     problem, _ = datasets.load(config.data, config.seed)
     config, chosen = choices.made(config, problem)
-    for line in chosen:
-        stages.say(line)
     todo = plan.make(config, problem)
+    config = todo.config
+    for line in (*chosen, *todo.said):
+        stages.say(line)
     stages.say(
         f"Utility samples of {config.data.name}, k={len(problem.labeled)}: {len(todo.offline) // 2} pairs of subsets, "
         f"{len(todo.rounds) // 2} of mock rounds, {len(todo.nested_sets)} nested sets, {len(todo.held_out)} held out"

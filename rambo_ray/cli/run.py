@@ -76,8 +76,9 @@ def execute_on(
     folder = check_directory(config)
     began = time.monotonic() if began is None else began
     config, chosen = choices.made(config, problem)
-    stages.say("\n".join([_describe(config, problem), *chosen]))
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
+    config = todo.config
+    stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
     output = Output.claim(folder, config)
     with connect(config.cluster) as session:
         todo = todo.on(session.device)
@@ -104,8 +105,9 @@ def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecas
     stages = stages or Stages(every_s=config.output.progress_seconds)
     problem, revealed = datasets.load(config.data, config.seed)
     config, chosen = choices.made(config, problem)
-    stages.say("\n".join([_describe(config, problem), *chosen]))
     todo = plan.make(config, problem)
+    config = todo.config
+    stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
     labeled, validation, embed_s = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), 0.0
     with connect(config.cluster) as session:
         todo = todo.on(session.device)

@@ -18,7 +18,8 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import plan
+from rambo_ray.pipeline import fitted, plan
+from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.prepared import prepared_key
 from rambo_ray.progress import Stages, duration
@@ -62,14 +63,19 @@ def execute(
     points = search_space.points(space, base)
     seeds = space.seed_list(base)
     stages = stages or Stages(every_s=base.output.progress_seconds)
-    requests, fingerprints, k, scale = _requests(base, space, points, seeds, oracle)
+    reader = _Data()
+    fitting = reader.fit(search_space.configure(base, {}, seeds[0]))
+    if fitting.acquisition.budget != base.acquisition.budget:  # of a small pool: one budget for all points
+        base = loading.with_values(base, {"acquisition.budget": fitting.acquisition.budget})
+    requests, fingerprints, k, scale = _requests(base, space, points, seeds, oracle, reader)
     count = f"{space.search.samples} suggestions" if space.search.method == "optuna" else f"{len(points)} points"
     stages.say(
         f"Sweep of {', '.join(space.keys)} on {base.data.name}: {count} x {len(seeds)} seeds; k={k}, "
         f"{len(requests)} sets of labelled images (seeds, folds) to measure"
     )
-    if oracle:
-        stages.say(ORACLE)
+    for line in (*next(iter(requests.values())).plan.said, *((ORACLE,) if oracle else ())):
+        stages.say(line)
+    base = reader.fit(base)
     output = Output.claim(folder, base, space_file.read_text(encoding="utf-8"))
     cluster = base.cluster.model_copy(update={"dashboard": base.cluster.dashboard or space.num_workers > 0})
     with connect(cluster) as session:
@@ -94,7 +100,7 @@ def execute(
     summary = sweep_results.summarise(rows, keys)
     sweep_results.write_tables(rows, keys, output.folder, oracle)
     if summary.best is not None:
-        output.write_text("best.yaml", _best(base, summary, oracle))
+        output.write_text("best.yaml", _best(base, summary, oracle, reader))
     plots = sweep_report.pictures(rows, summary, keys)
     for name, picture in plots.items():
         (output.folder / f"{name}.png").write_bytes(picture)
@@ -109,23 +115,14 @@ def execute(
 
 
 def _requests(
-    base: Config, space: Space, points: list[dict[str, Any]], seeds: list[int], oracle: bool
+    base: Config, space: Space, points: list[dict[str, Any]], seeds: list[int], oracle: bool, reader: _Data
 ) -> tuple[dict[str, Request], dict[int, str], int, FoldScale]:
     """The problems to prepare for the trials, by key; each seed's data fingerprint; k; the folds' scale.
 
     Everything is checked here, before a cluster is started.
     """
     configs = {seed: [search_space.configure(base, p, seed) for p in points or [{}]] for seed in seeds}
-    loaded: dict[str, tuple[Problem, Revealed | None]] = {}
-    reader = datasets.Reader()
-
-    def data(config: Config) -> tuple[Problem, Revealed | None]:
-        split = config.data.split_seed if config.data.split_seed is not None else config.seed
-        key = f"{split if config.data.name != 'own' else ''} {config.data}"
-        if key not in loaded:
-            loaded[key] = reader.load(config.data, config.seed)
-        return loaded[key]
-
+    data = reader.of
     k = len(data(search_space.configure(base, {}, seeds[0]))[0].labeled)
     ask = space.simulation
     scale = simulation.scale(base, configs[seeds[0]], k, visible=ask.visible, budget=ask.budget)
@@ -153,10 +150,33 @@ def _requests(
     return requests, fingerprints, k, scale
 
 
-def _best(base: Config, summary: Summary, oracle: bool) -> str:
+class _Data:
+    """The problems of a sweep's points, each read once."""
+
+    def __init__(self) -> None:
+        self._reader = datasets.Reader()
+        self._loaded: dict[str, tuple[Problem, Revealed | None]] = {}
+
+    def of(self, config: Config) -> tuple[Problem, Revealed | None]:
+        """The problem of a configuration, and what its oracle may know."""
+        split = config.data.split_seed if config.data.split_seed is not None else config.seed
+        key = f"{split if config.data.name != 'own' else ''} {config.data}"
+        if key not in self._loaded:
+            self._loaded[key] = self._reader.load(config.data, config.seed)
+        return self._loaded[key]
+
+    def fit(self, config: Config) -> Config:
+        """`config` with defaults that fit its data. Raises UserError where none do."""
+        try:
+            return fitted.fit(config, Sizes.of(self.of(config)[0])).config
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def _best(base: Config, summary: Summary, oracle: bool, reader: _Data) -> str:
     """best.yaml: the base with the best point's values, ready for `rambo run`."""
     assert summary.best is not None
-    config = search_space.configure(base, summary.best.values, base.seed)
+    config = reader.fit(search_space.configure(base, summary.best.values, base.seed))
     lines = [f"# {line}" for line in ((ORACLE,) if oracle else ())]
     lines += [f"# {summary.sentence}", "# rambo run --config best.yaml --output DIR"]
     return "\n".join(lines) + "\n" + loading.dump(config)

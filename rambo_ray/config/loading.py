@@ -197,11 +197,15 @@ def needs_retraining(key: str) -> bool:
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """`config` with the keys of `values`, by their dotted names, set; raises UserError as `parse`."""
-    content = config.model_dump()
+    """`config` with the keys of `values`, by their dotted names, set; raises UserError as `parse`.
+
+    Defaults that follow from other keys follow from the new ones.
+    """
+    content = config.model_dump(exclude_unset=True)
     if "method" in values:  # what the earlier method decided is decided anew
         for section, decided in METHODS["paper"].items():
-            content[section] = {key: value for key, value in content[section].items() if key not in decided}
+            given = content.get(section, {})
+            content[section] = {key: value for key, value in given.items() if key not in decided}
     return parse(with_keys(content, values))
 
 

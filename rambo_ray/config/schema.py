@@ -1,7 +1,7 @@
 """The configuration of a run: one section per stage of the method, and what must agree between them.
 
-The sections are in `rambo_ray.config.sections`. Here are the whole, what a method decides, and the checks:
-those across sections in `Config`; those that need the data (k, the pool's size) in `check_sizes`, which is
+The sections are in `rambo_ray.config.sections`, `data` and `growth`. Here are the whole, what a method decides, and
+the checks: those across sections in `Config`; those that need the data (k, the pool's size) in `check_sizes`, which is
 called as soon as the data's sizes are known and before any training. `rambo_ray.config.loading` reads YAML
 and overrides.
 """
@@ -11,17 +11,17 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from typing_extensions import Self
 
 from rambo_ray.config.data import NEWER_KEYS, SCENARIO_KEYS, DataConfig
+from rambo_ray.config.growth import AcquisitionConfig, PretrainingConfig
 from rambo_ray.config.section import Count, CountOrNone, NonNegative, Section
 from rambo_ray.config.sections import (
     HEADS,
-    AcquisitionConfig,
     ClassifierConfig,
     ClusterConfig,
     OutputConfig,
-    PretrainingConfig,
     UtilityModelConfig,
     UtilitySamplesConfig,
 )
@@ -45,9 +45,13 @@ __all__ = [
     "UtilityModelConfig",
     "UtilitySamplesConfig",
     "check_sizes",
+    "for_labels",
     "nested_sizes",
+    "smallest_subset",
 ]
 
+# Iterations of pretraining where its other sizes follow from k: those that k=200 has with the defaults.
+_ITERATIONS = 3
 # Rejection sampling of a pair from the powerset takes 1 / share draws on average.
 _LEAST_SHARE = 1e-4
 
@@ -80,19 +84,23 @@ class Config(Section):
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)  # type: ignore[arg-type]
     output: OutputConfig = Field(default_factory=OutputConfig)  # type: ignore[arg-type]
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _method(cls, content: Any) -> Any:
-        """The keys that `method` decides, where the content leaves them out."""
+    def _method(cls, content: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """The keys that `method` decides, where the content leaves them out; they do not count as set."""
         method = content.get("method") if isinstance(content, dict) else None
         if not isinstance(method, str) or method not in METHODS:  # the default's keys have their defaults already
-            return content
-        filled = dict(content)
+            return handler(content)
+        filled, decided = dict(content), {}
         for section, values in METHODS[method].items():
             given = filled.get(section, {})
             if isinstance(given, dict):  # anything else is reported where sections are checked
                 filled[section] = {**values, **given}
-        return filled
+                decided[section] = values.keys() - given.keys()
+        made = handler(filled)
+        for section, names in decided.items():
+            getattr(made, section).unset(*names)
+        return made
 
     @model_validator(mode="after")
     def _across(self) -> Config:
@@ -145,17 +153,31 @@ class Config(Section):
             )
 
 
+def for_labels(pretraining: PretrainingConfig, k: int) -> PretrainingConfig:
+    """`pretraining` for k labelled images: where k_1 is not set and its default is too large, a quarter of k.
+
+    S_0 then grows to k in `_ITERATIONS`, as it does where k is that of the defaults, unless b or tau_1 is set.
+    """
+    if "k_1" in pretraining.model_fields_set or pretraining.k_1 < k:
+        return pretraining
+    k_1 = max(2, k // 4)
+    changed = {"k_1": k_1}
+    if pretraining.batch_size is None and pretraining.tau_1 is None and k_1 < k:
+        changed["batch_size"] = -(-(k - k_1) // _ITERATIONS)
+    return pretraining.model_copy(update=changed).unset(*changed)
+
+
 def nested_sizes(pretraining: PretrainingConfig, k: int) -> list[int]:
     """Sizes of S_0, ..., S_tau_1 in Fig. 2 for k labelled images: k_1, k_1 + b, ..., k.
 
     The last s_i is smaller where b does not divide k - k_1. Raises ValueError where no such
     division exists.
     """
+    pretraining = for_labels(pretraining, k)
     k_1, b, tau_1 = pretraining.k_1, pretraining.batch_size, pretraining.tau_1
     if k_1 >= k:
-        raise ValueError(
-            f"pretraining.k_1={k_1}: must be below k={k}, the number of labelled images; lower pretraining.k_1"
-        )
+        remedy = "lower pretraining.k_1" if k_1 > 2 else "label more images, or set method=mock_rounds"
+        raise ValueError(f"pretraining.k_1={k_1}: must be below k={k}, the number of labelled images; {remedy}")
     if b is None:
         b = -(-(k - k_1) // tau_1) if tau_1 is not None else min(50, k - k_1)
     steps = -(-(k - k_1) // b)
@@ -181,9 +203,7 @@ def check_sizes(config: Config, *, num_labeled: int, num_pool: int, num_classes:
             f"acquisition.budget={config.acquisition.budget}: B must not exceed the pool's {num_pool} images; "
             "lower acquisition.budget"
         )
-    min_size = config.utility_samples.min_size
-    if min_size is None:
-        min_size = min(2 * num_classes, max(num_labeled // 2, 1))
+    min_size = smallest_subset(config, num_labeled=num_labeled, num_classes=num_classes)
     if config.utility_samples.source == "mock_rounds":
         return min_size
     if not 1 <= min_size < num_labeled:
@@ -196,6 +216,12 @@ def check_sizes(config: Config, *, num_labeled: int, num_pool: int, num_classes:
             f"{num_labeled // 2}, hardly ever that many; lower it or set utility_samples.sizes=uniform"
         )
     return min_size
+
+
+def smallest_subset(config: Config, *, num_labeled: int, num_classes: int) -> int:
+    """Images of the smallest subset: as set, or twice the number of classes, but no more than half of S_0."""
+    least = config.utility_samples.min_size
+    return min(2 * num_classes, max(num_labeled // 2, 1)) if least is None else least
 
 
 def _powerset_share(k: int, min_size: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from rambo_ray.config.section import Count, CountOrNone, Fraction, NonNegative, Positive, Section
 from rambo_ray.numerics import Reproducible
@@ -137,59 +137,6 @@ class UtilityModelConfig(Section):
     outer_learning_rate: Positive = Field(0.2, description="of the Adam that moves lambda")
     weight_decay: Positive = Field(1e-3, description="initial L2 weight of each tensor, exp(lambda)")
     shards: Count = Field(2, description="groups the pairs are summed in; a fit runs on a divisor of this many workers")
-
-
-class PretrainingConfig(Section):
-    """How S_0 is grown from k_1 to k in tau_1 iterations (Fig. 2, lines 4 to 14)."""
-
-    k_1: Annotated[int, Field(ge=2)] = Field(50, description="k_1, images in the first labelled set")
-    batch_size: CountOrNone = Field(None, description="b, images added per iteration; default: from tau_1, or 50")
-    tau_1: CountOrNone = Field(None, description="tau_1, iterations; default: (k - k_1) / b, rounded up")
-    num_interpolated: Annotated[int, Field(ge=0)] = Field(50, description="n, interpolated pairs per iteration")
-
-
-class AcquisitionConfig(Section):
-    """What is acquired, and how candidates are made (Fig. 2, lines 15 to 26)."""
-
-    budget: Count = Field(500, description="B, images to send to the annotators")
-    batch_size: Count = Field(50, description="b, images per candidate batch")
-    margin_pool: Count = Field(5000, description="M, smallest margins a step chooses from")
-    candidates: Literal["partition", "tilted", "strategies", "mixed"] = Field(
-        "tilted",
-        description="partition: a random division into batches, the paper's; tilted: batches drawn along u_hat's "
-        "slope; strategies: the next batch of each baseline; mixed: all of these",
-    )
-    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
-        (0.25, 0.5, 1.0, 2.0), description="tilted: how strictly batches follow the slope; small: strictly"
-    )
-    draws: Count = Field(8, description="tilted: batches drawn at each temperature")
-    caution: NonNegative = Field(
-        4.0,
-        description="standard errors by which the quadratic u_hat must know that a batch beats the margin filter's",
-    )
-
-    @field_validator("temperatures", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value  # YAML knows lists only
-
-    @field_serializer("temperatures")
-    def _as_list(self, value: tuple[float, ...]) -> list[float]:
-        return list(value)
-
-    @model_validator(mode="after")
-    def _batches(self) -> AcquisitionConfig:
-        if self.batch_size > self.margin_pool:
-            raise ValueError(
-                f"acquisition.batch_size={self.batch_size}: b must not exceed "
-                f"acquisition.margin_pool={self.margin_pool} (M); lower b or raise M"
-            )
-        if self.batch_size > self.budget:
-            raise ValueError(
-                f"acquisition.batch_size={self.batch_size}: b must not exceed "
-                f"acquisition.budget={self.budget} (B); lower b or raise B"
-            )
-        return self
 
 
 class ClusterConfig(Section):

@@ -73,8 +73,10 @@ def held_out(
     """u_hat's scores and the true utilities of held-out sets.
 
     images: u_hat's inputs, as `plan.fit_input` has them; of_evidence: these are evidence, and stand for mock rounds'
-    purchases alone.
+    purchases alone. Of few images the same set can be drawn twice: it counts once, or u_hat would be taken for surer
+    than it is.
     """
+    samples = list({(s.fold, s.indices): s for s in samples}.values())
     if of_evidence:
         assert pool is not None
         subsets = [tuple(pool.bought(s).tolist()) for s in samples]

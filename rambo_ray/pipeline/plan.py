@@ -18,7 +18,8 @@ from rambo_ray.config.schema import HEADS, Config, check_sizes, nested_sizes
 from rambo_ray.data.problem import NONE, Problem
 from rambo_ray.embeddings import given, weights
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import choices
+from rambo_ray.pipeline import choices, fitted, validation_set
+from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.utility_model import features, quadratic
 from rambo_ray.utility_model.fitting import FitInput
 from rambo_ray.utility_model.objective import Pairs, split_by_length
@@ -71,7 +72,8 @@ class Plan(Parts):
 
     fingerprint: of S_0, S_val and their normalisation; kind: what an image is to u_hat; imagenet_weights:
     the file of frozen ImageNet features, where u_hat wants them; mock_pool: who plays and who judges in mock
-    rounds, None where there are none. The rounds of a plan are drawn uniformly, until `with_evidence`.
+    rounds, None where there are none. The rounds of a plan are drawn uniformly, until `with_evidence`. said: lines
+    for whoever starts the run: which defaults gave way to the data, and what S_val cannot judge.
     """
 
     config: Config
@@ -80,6 +82,7 @@ class Plan(Parts):
     kind: features.Features
     imagenet_weights: str | None
     mock_pool: MockPool | None
+    said: tuple[str, ...] = ()
 
     @property
     def training(self) -> TrainingSettings:
@@ -128,9 +131,14 @@ class Plan(Parts):
 
 
 def make(config: Config, problem: Problem) -> Plan:
-    """The plan of a run on CPUs. Raises UserError for whatever cannot be run."""
+    """The plan of a run on CPUs; its configuration is `config` with defaults that fit the data.
+
+    Raises UserError for whatever cannot be run.
+    """
     k, num_classes = len(problem.labeled), len(problem.class_names)
+    validation_set.check(config, problem)
     try:
+        config, said = fitted.fit(config, Sizes.of(problem))
         min_size = check_sizes(config, num_labeled=k, num_pool=len(problem.pool), num_classes=num_classes)
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -176,6 +184,7 @@ def make(config: Config, problem: Problem) -> Plan:
         interpolation=tuple(interpolation),
         rounds=rounds,
         mock_pool=pool,
+        said=(*said, *validation_set.warnings(config, problem, held_out_rounds)),
     )
 
 

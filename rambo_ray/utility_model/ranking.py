@@ -9,6 +9,7 @@ Letters: G sets.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from rambo_ray.utility_model.network import UtilityModel, membership
 
 PERMUTATIONS = 2000
 LEVEL = 0.95
+FEWEST_HELD_OUT = 9  # mock rounds dealt over two halves and two sizes, with which a perfect ranking beats chance
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,15 @@ class RankingQuality:
     def beats_chance(self) -> bool:
         """Whether more pairs are in the right order than 97.5 % of random scores would have."""
         return self.pairwise_accuracy > self.chance[1]
+
+
+def can_beat_chance(groups: Sequence[Hashable]) -> bool:
+    """Whether a ranking of sets in these groups could beat chance at all, if it put every pair in the right order.
+
+    Random scores do so with the probability that each group's permutation is the right one.
+    """
+    orders = math.prod(math.factorial(count) for count in Counter(groups).values())
+    return orders * (1.0 - LEVEL) / 2 > 1.0
 
 
 @dataclass(frozen=True)

@@ -157,13 +157,18 @@ def nested_samples(sizes: Sequence[int], seed: int, identity: str) -> list[Utili
 
 def held_out_samples(count: int, k: int, seed: int, identity: str) -> list[UtilitySample]:
     """Subsets of one size (3/4 k) that u_hat is judged on and never fitted to; all comparable with all."""
-    d = min(max(round(HELD_OUT_SHARE * k), 1), k - 1)
+    d = held_out_size(k)
     samples = []
     for i in range(count):
         drawn = seeds.generator(seed, "held_out", i).choice(k, d, replace=False)
         indices = tuple(sorted(drawn.tolist()))
         samples.append(UtilitySample(sample_id(indices, identity), -1, -1, "retrained", indices))
     return samples
+
+
+def held_out_size(k: int) -> int:
+    """Images of a subset that u_hat is judged on."""
+    return min(max(round(HELD_OUT_SHARE * k), 1), k - 1)
 
 
 def interpolation_pairs(

@@ -207,7 +207,10 @@ class TestCombinations:
         ("overrides", "parts"),
         [
             (["acquisition.batch_size=9", "acquisition.budget=8"], ["acquisition.batch_size=9", "budget=8", "lower"]),
-            (["acquisition.margin_pool=49"], ["acquisition.batch_size=50", "acquisition.margin_pool=49", "raise M"]),
+            (
+                ["acquisition.margin_pool=49", "acquisition.batch_size=50"],
+                ["acquisition.batch_size=50", "acquisition.margin_pool=49", "raise M"],
+            ),
             (["cluster.fit_workers=3"], ["cluster.fit_workers=3", "must divide", "set utility_model.shards=3"]),
             (["cluster.fit_workers=4", "utility_model.shards=10"], ["set utility_model.shards=8"]),
             (["method=paper", "pretraining.k_1=200"], ["pretraining.k_1=200", "below k=200", "lower pretraining.k_1"]),
@@ -223,6 +226,14 @@ class TestCombinations:
     def test_what_cannot_be_is_refused_with_a_remedy(self, overrides: list[str], parts: list[str]) -> None:
         line = complaint(*overrides)
         assert all(part in line for part in parts), line
+
+    @given(st.integers(1, 60), st.integers(1, 60))
+    def test_a_batch_that_is_not_set_is_no_larger_than_it_can_be(self, budget: int, margin_pool: int) -> None:
+        config = loading.load(None, [f"acquisition.budget={budget}", f"acquisition.margin_pool={margin_pool}"])
+        assert config.acquisition.batch_size == min(50, budget, margin_pool)
+        assert config.acquisition.model_fields_set == {"budget", "margin_pool"}
+        assert loading.with_values(config, {"acquisition.budget": 500}).acquisition.batch_size == min(50, margin_pool)
+        assert loading.parse(config.model_dump()) == config  # and as a file has it
 
     @pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
     def test_the_shards_it_names_do(self, workers: int) -> None:
@@ -247,6 +258,17 @@ class TestPrefixes:
         assert nested_sizes(PretrainingConfig(k_1=50, batch_size=40), 200) == [50, 90, 130, 170, 200]
         assert nested_sizes(PretrainingConfig(k_1=20, tau_1=3), 100) == [20, 47, 74, 100]
         assert nested_sizes(PretrainingConfig(k_1=10), 30) == [10, 30]
+
+    @pytest.mark.parametrize(
+        ("k", "sizes"), [(51, [50, 51]), (50, [12, 25, 38, 50]), (40, [10, 20, 30, 40]), (9, [2, 5, 8, 9]), (3, [2, 3])]
+    )
+    def test_k_1_follows_from_few_labels_where_it_is_not_set(self, k: int, sizes: list[int]) -> None:
+        assert nested_sizes(PretrainingConfig(), k) == sizes
+        assert nested_sizes(PretrainingConfig(tau_1=1), k)[1:] == [k]
+
+    def test_two_labels_are_too_few(self) -> None:
+        with pytest.raises(ValueError, match=r"k_1=2: must be below k=2, .*; label more images"):
+            nested_sizes(PretrainingConfig(), 2)
 
     @given(st.integers(2, 80), st.integers(1, 100), st.one_of(st.none(), st.integers(1, 40)), st.integers(0, 40))
     def test_from_k_1_to_k_in_steps_of_b(self, k_1: int, more: int, b: int | None, tau_1: int) -> None:

@@ -85,6 +85,12 @@ class TestWithValues:
         assert paper == loading.load(None, ["method=paper"])
         assert loading.with_values(paper, {"method": "mock_rounds"}) == Config()
 
+    def test_what_a_method_decides_is_not_set(self) -> None:
+        paper = loading.load(None, ["method=paper", "utility_samples.num_pairs=8"])
+        assert paper.utility_samples.model_fields_set == {"num_pairs"}
+        assert not paper.utility_model.model_fields_set | paper.acquisition.model_fields_set
+        assert loading.with_values(paper, {"seed": 3}).utility_samples.model_fields_set == {"num_pairs"}
+
     def test_what_no_method_decides_stays(self) -> None:
         base = loading.load(None, ["seed=4", "acquisition.budget=90", "utility_samples.repeats=3"])
         found = loading.with_values(base, {"method": "paper", "utility_samples.num_pairs": 8})

@@ -162,3 +162,14 @@ def test_set_scores_are_those_of_each_set_alone() -> None:
         with torch.no_grad():
             pooled = model.encode(torch.from_numpy(images[list(subset)])).mean(dim=0, keepdim=True)
             assert score == pytest.approx(model.score(model.embed(pooled)).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2, 2), (3, 2, 2, 2), (3, 3), (4, 3), (1, 1, 1), (4, 1), (5,), ()])
+def test_whether_a_perfect_ranking_could_beat_chance(sizes: tuple[int, ...]) -> None:
+    """Against all orders that random scores can put the sets in."""
+    groups = [group for group, size in enumerate(sizes) for _ in range(size)]
+    perfect = math.prod(1 / math.factorial(size) for size in sizes)
+    assert ranking.can_beat_chance(groups) == (perfect < 0.025)
+    if len(groups) == ranking.FEWEST_HELD_OUT:
+        utilities = np.arange(float(len(groups)))
+        assert HeldOut(utilities, utilities, tuple(groups), tuple(groups)).quality().beats_chance

@@ -1,0 +1,81 @@
+"""The sections of how labelled sets grow: S_0 in pretraining, and the B images that are acquired.
+
+They are sections as those in `rambo_ray.config.sections`; a default of theirs may follow from another key or from the
+data (`rambo_ray.pipeline.fitted`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ModelWrapValidatorHandler, field_serializer, field_validator, model_validator
+from typing_extensions import Self
+
+from rambo_ray.config.section import Count, CountOrNone, NonNegative, Positive, Section
+
+
+class PretrainingConfig(Section):
+    """How S_0 is grown from k_1 to k in tau_1 iterations (Fig. 2, lines 4 to 14)."""
+
+    k_1: Annotated[int, Field(ge=2)] = Field(
+        50, description="k_1, images in the first labelled set; where not set, at most a quarter of few labels"
+    )
+    batch_size: CountOrNone = Field(None, description="b, images added per iteration; default: from tau_1, or 50")
+    tau_1: CountOrNone = Field(None, description="tau_1, iterations; default: (k - k_1) / b, rounded up")
+    num_interpolated: Annotated[int, Field(ge=0)] = Field(50, description="n, interpolated pairs per iteration")
+
+
+class AcquisitionConfig(Section):
+    """What is acquired, and how candidates are made (Fig. 2, lines 15 to 26)."""
+
+    budget: Count = Field(500, description="B, images to send to the annotators")
+    batch_size: Count = Field(50, description="b, images per candidate batch; where not set, no more than B and M")
+    margin_pool: Count = Field(5000, description="M, smallest margins a step chooses from")
+    candidates: Literal["partition", "tilted", "strategies", "mixed"] = Field(
+        "tilted",
+        description="partition: a random division into batches, the paper's; tilted: batches drawn along u_hat's "
+        "slope; strategies: the next batch of each baseline; mixed: all of these",
+    )
+    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        (0.25, 0.5, 1.0, 2.0), description="tilted: how strictly batches follow the slope; small: strictly"
+    )
+    draws: Count = Field(8, description="tilted: batches drawn at each temperature")
+    caution: NonNegative = Field(
+        4.0,
+        description="standard errors by which the quadratic u_hat must know that a batch beats the margin filter's",
+    )
+
+    @field_validator("temperatures", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value  # YAML knows lists only
+
+    @field_serializer("temperatures")
+    def _as_list(self, value: tuple[float, ...]) -> list[float]:
+        return list(value)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _default_batch(cls, content: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """A batch of the default's size, or of all of B or M where these are smaller, where none is set."""
+        if not isinstance(content, dict) or "batch_size" in content:
+            return handler(content)
+        fields = cls.model_fields
+        limits = [content.get(name, fields[name].default) for name in ("budget", "margin_pool")]
+        if not all(type(limit) is int and limit > 0 for limit in limits):
+            return handler(content)  # which says what is wrong with them
+        return handler({**content, "batch_size": min(fields["batch_size"].default, *limits)}).unset("batch_size")
+
+    @model_validator(mode="after")
+    def _batches(self) -> AcquisitionConfig:
+        if self.batch_size > self.margin_pool:
+            raise ValueError(
+                f"acquisition.batch_size={self.batch_size}: b must not exceed "
+                f"acquisition.margin_pool={self.margin_pool} (M); lower b or raise M"
+            )
+        if self.batch_size > self.budget:
+            raise ValueError(
+                f"acquisition.batch_size={self.batch_size}: b must not exceed "
+                f"acquisition.budget={self.budget} (B); lower b or raise B"
+            )
+        return self
