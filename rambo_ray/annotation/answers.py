@@ -122,6 +122,11 @@ class Writer:
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; give a folder you can write to") from error
         self.torn: str | None = None
+        folder = os.open(Path(path).absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # a new file's name is in its folder
+        finally:
+            os.close(folder)
         self._locked(lambda: None)
 
     def append(self, answer: Answer) -> None:

@@ -59,10 +59,10 @@ class Outcome:
 class Standing:
     """How far the work is, as one annotator sees it.
 
-    total: images; done: of them answered (where images are split by anybody, else by this annotator); own: answered by
-    this annotator; skipped: passed over by this annotator and still without answer; elsewhere: free of an answer and
-    held by other pages; per_hour: this annotator's rate, None before there is one; left_s: seconds until all is done
-    at the rate of those present; annotators: answers of each.
+    total: images; done: of them answered (by this annotator where everybody sees every image, else by anybody);
+    own: answered by this annotator; skipped: passed over by this annotator and still without answer; elsewhere: free of
+    an answer and held by other pages; per_hour: this annotator's rate, None before there is one; left_s: seconds until
+    all is done at the rate of those present; annotators: answers of each.
     """
 
     total: int
@@ -203,14 +203,14 @@ class Desk:
         return list(self._history.get(annotator, ()))
 
     def standing(self, annotator: str, page: str) -> Standing:
-        """How far the work is for this annotator at this page."""
+        """How far the work is for this annotator at this page; for nobody's name, "", what anybody has answered."""
         split = self.share == "split"
         own = self._given.get(annotator, 0)
         skipped = [p for p in self._history.get(annotator, ()) if not self._given_by(p, annotator)]
         if split:
             skipped = [p for p in skipped if not self.answered(p)]
         leased = (p for p, lease in self._leases.items() if lease.page != page and lease.until > self._clock())
-        done = self._done if split else own
+        done = self._done if split or not annotator else own
         rates = {name: rate for name in self._times if (rate := self._rate(name)) is not None}
         mine = rates.get(annotator)
         today = _seconds(self._date())

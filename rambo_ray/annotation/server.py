@@ -31,7 +31,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rambo_ray.annotation.browsers import shown
-from rambo_ray.annotation.desk import Desk, Refused
+from rambo_ray.annotation.desk import Desk, Refused, Standing
 from rambo_ray.annotation.keys import keys
 from rambo_ray.errors import UserError
 
@@ -99,9 +99,9 @@ class Service:
     """The requests to one desk, each as a method."""
 
     def __init__(
-        self, desk: Desk, picture: Callable[[int], bytes], about: About, told: Callable[[str, str], None]
+        self, desk: Desk, picture: Callable[[int], bytes], about: About, told: Callable[[str, Standing], None]
     ) -> None:
-        """Serve `desk`; `picture` gives an encoded image, and may wait; `told` hears who answered at which page."""
+        """Serve `desk`; `picture` gives an encoded image, and may wait; `told` hears who answered."""
         self.desk, self._picture, self._about, self._told = desk, picture, about, told
         # One thread has the desk to itself; images have others, so that no answer waits for a slow disk.
         self._desk_thread = ThreadPoolExecutor(1, "desk")
@@ -145,19 +145,17 @@ class Service:
             outcome = self.desk.answer(said.annotator, said.page, said.position, said.id, **what)  # type: ignore[arg-type]
             return asdict(outcome)
 
-        reply = await self._reply(said, take)
-        self._told(said.annotator, said.page)
-        return reply
+        return await self._reply(said, take, told=True)
 
     async def undo(self, request: web.Request) -> web.Response:
         """An answer taken back."""
         said = await _body(request, Said)
         holds = said.model_copy(update={"held": [*said.held, said.position]})
-        undone = await self._reply(
-            holds, lambda: asdict(self.desk.undo(said.annotator, said.page, said.position, said.id))
-        )
-        self._told(said.annotator, said.page)
-        return undone
+
+        def take_back() -> dict[str, Any]:
+            return asdict(self.desk.undo(said.annotator, said.page, said.position, said.id))
+
+        return await self._reply(holds, take_back, told=True)
 
     async def release(self, request: web.Request) -> web.Response:
         """A page has been closed."""
@@ -170,14 +168,16 @@ class Service:
         self._desk_thread.shutdown()
         self._picture_threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _reply(self, ask: Ask, work: Callable[[], dict[str, Any]]) -> web.Response:
-        """Do `work` at the desk; reply with what it gives, more images and how far the work is."""
+    async def _reply(self, ask: Ask, work: Callable[[], dict[str, Any]], *, told: bool = False) -> web.Response:
+        """Do `work` at the desk; reply with what it gives, more images and how far the work is, which may be told."""
 
         def at_the_desk() -> dict[str, Any]:
             content = work()
             found, lost = self.desk.hand_out(ask.annotator, ask.page, ask.held, ask.want, skipped=ask.again)
-            standing = asdict(self.desk.standing(ask.annotator, ask.page))
-            return {**content, "images": self._named(found), "lost": lost, "standing": standing}
+            standing = self.desk.standing(ask.annotator, ask.page)
+            if told:
+                self._told(ask.annotator, standing)
+            return {**content, "images": self._named(found), "lost": lost, "standing": asdict(standing)}
 
         try:
             return web.json_response(await self._on(self._desk_thread, at_the_desk))

@@ -69,10 +69,7 @@ def serve(
         keep.append(writer)
         about = About(request.folder.resolve().name, annotator, f"rambo labels {shlex.quote(str(request.folder))}")
 
-        def told(who: str, page: str) -> None:
-            listener.said(who, desk.standing(who, page))
-
-        service = Service(desk, pictures.get, about, told)
+        service = Service(desk, pictures.get, about, listener.said)
         opened: Callable[[str], None] = lambda address: listener.opened(address, desk.standing("", ""), writer.torn)  # noqa: E731
         asyncio.run(_until_ended(service, held, host, port, opened))
         return desk.standing("", "")

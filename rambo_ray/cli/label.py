@@ -12,7 +12,7 @@ import webbrowser
 
 from rambo_ray.annotation import request, serving
 from rambo_ray.annotation.desk import Standing
-from rambo_ray.annotation.server import LOOPBACK
+from rambo_ray.annotation.server import ANY, LOOPBACK
 from rambo_ray.progress import duration
 
 EVERY_S = 10.0
@@ -22,11 +22,9 @@ EVERY_S = 10.0
 def called(parsed: argparse.Namespace) -> int:
     """The command `label`; returns its exit code."""
     asked = request.read(parsed.folder)
-    teller = Teller(parsed.folder, asked.folder.resolve().name, parsed.share, browser=not parsed.no_browser)
-    if parsed.host not in LOOPBACK:
-        print(
-            f"--host {parsed.host}: images, answers and the address travel unencrypted; who has the address can answer"
-        )
+    teller = Teller(
+        parsed.folder, asked.folder.resolve().name, parsed.share, parsed.host, browser=not parsed.no_browser
+    )
     standing = serving.serve(
         asked,
         teller,
@@ -42,9 +40,9 @@ def called(parsed: argparse.Namespace) -> int:
 class Teller(serving.Listener):
     """What a person at the terminal is told."""
 
-    def __init__(self, given: str, title: str, share: str, *, browser: bool) -> None:
+    def __init__(self, given: str, title: str, share: str, host: str, *, browser: bool) -> None:
         """given: the folder as it was typed."""
-        self._given, self._title, self._share, self._browser = given, title, share, browser
+        self._given, self._title, self._share, self._host, self._browser = given, title, share, host, browser
         self._in_place, self._last, self._width = sys.stdout.isatty(), 0.0, 0
 
     def opened(self, address: str, standing: Standing, torn: str | None) -> None:
@@ -57,12 +55,15 @@ class Teller(serving.Listener):
             print(
                 f"labels.jsonl: its last line, cut off by a crash before its annotator was told so, is dropped: {torn}"
             )
-        shared = "several annotators share the images" if self._share == "split" else "every annotator sees every image"
-        print(f"open   {address}")
-        print(
-            f"       ({shared}; each answer is on the disk before the next image; Ctrl+C ends, nothing is lost)",
-            flush=True,
-        )
+        shared = "annotators share the images" if self._share == "split" else "every annotator sees every image"
+        print(f"open  {address}")
+        if self._host in ANY:
+            print("      (from other machines: their name for this one instead of 127.0.0.1)")
+        if self._host not in LOOPBACK:
+            print(
+                f"      (--host {self._host}: unencrypted, and whoever has the address can see the images and answer)"
+            )
+        print(f"      ({shared}; each answer is on the disk before the next image; Ctrl+C ends it)", flush=True)
         if self._browser and _has_display():
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
@@ -72,7 +73,7 @@ class Teller(serving.Listener):
         if not self._in_place and now - self._last < EVERY_S and standing.done < standing.total:
             return
         self._last = now
-        parts = [f"{standing.done} of {standing.total} answered"]
+        parts = [f"{standing.done} of {standing.total} answered" + (f" by {annotator}" if self._share == "all" else "")]
         if standing.per_hour is not None:
             parts.append(f"{annotator} {standing.per_hour:.0f} an hour")
         if standing.left_s is not None and standing.done < standing.total:

@@ -150,6 +150,7 @@ def test_where_all_see_all_nobody_waits_for_anybody() -> None:
     assert made.more(MIA, "a") == [1]
     standing = made.desk.standing(BEN, "b")
     assert (standing.total, standing.done, standing.elsewhere) == (2, 1, 0)
+    assert made.desk.standing("", "").done == 1  # of the images, by anybody
 
 
 def test_it_goes_on_where_it_stopped() -> None:
