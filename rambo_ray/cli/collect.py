@@ -41,8 +41,11 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
     Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
     """
     began = time.monotonic()
+    loaded = datasets.read(config.data, config.seed)
+    problem = loaded.problem
     stages = stages or Stages(every_s=config.output.progress_seconds)
-    problem, _ = datasets.load(config.data, config.seed)
+    if loaded.reading is not None:
+        stages.say(loaded.reading.text())
     config, chosen = choices.made(config, problem)
     todo = plan.make(config, problem)
     config = todo.config

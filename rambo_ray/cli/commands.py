@@ -32,6 +32,13 @@ def _run(parser: Parser) -> None:
     parser.overrides()
 
 
+def _inspect(parser: Parser) -> None:
+    parser.description = "Say what a run would read, and what is wrong with it or seldom meant; nothing is run."
+    parser.epilog = "Exit code 2 where a run would be refused, with every reason that can be found."
+    parser.config_option()
+    parser.overrides()
+
+
 def _collect(parser: Parser) -> None:
     parser.description = "Collect a run's utility samples: retrain the classifier on subsets of the labelled images."
     parser.epilog = "rambo run with the same configuration and --output goes on from what is collected."
@@ -117,6 +124,7 @@ COMMANDS = {
     command.name: command
     for command in (
         Command("run", "Pick the pool images to send to the annotators.", _run, "rambo_ray.cli.run"),
+        Command("inspect", "Say what a run would read, and what is wrong with it.", _inspect, "rambo_ray.cli.inspect"),
         Command("export", "Give the picked images to the annotators' tool.", _export, "rambo_ray.cli.export"),
         Command("label", "Label what a run picked, on a page on this machine.", _label, "rambo_ray.cli.label"),
         Command("collect", "Collect a run's utility samples and nothing else.", _collect, "rambo_ray.cli.collect"),

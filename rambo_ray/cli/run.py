@@ -16,6 +16,7 @@ from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config.schema import HEADS, Config
 from rambo_ray.data import datasets, scenarios
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
+from rambo_ray.data.reading import Reading
 from rambo_ray.errors import UserError
 from rambo_ray.pipeline import choices, forecast, plan
 from rambo_ray.pipeline.outputs import Output, manifest
@@ -64,15 +65,25 @@ def execute(config: Config, stages: Stages | None = None) -> dict[str, Any]:
     """
     check_directory(config)
     began = time.monotonic()
+    loaded = datasets.read(config.data, config.seed)
     stages = stages or Stages(every_s=config.output.progress_seconds)
-    problem, revealed = datasets.load(config.data, config.seed)
-    return execute_on(config, problem, revealed, stages, began).metrics
+    if loaded.reading is not None:
+        stages.say(loaded.reading.text())
+    return execute_on(config, loaded.problem, loaded.revealed, stages, began, loaded.reading).metrics
 
 
 def execute_on(
-    config: Config, problem: Problem, revealed: Revealed | None, stages: Stages, began: float | None = None
+    config: Config,
+    problem: Problem,
+    revealed: Revealed | None,
+    stages: Stages,
+    began: float | None = None,
+    reading: Reading | None = None,
 ) -> Finished:
-    """The same for a problem that is in memory; `stages` is told how it goes, `began` is when reading it began."""
+    """The same for a problem that is in memory; `stages` is told how it goes, `began` is when reading it began.
+
+    reading: what was read of one's own data, for the file data.json.
+    """
     folder = check_directory(config)
     began = time.monotonic() if began is None else began
     config, chosen = choices.made(config, problem)
@@ -80,6 +91,8 @@ def execute_on(
     config = todo.config
     stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
     output = Output.claim(folder, config)
+    if reading is not None:
+        output.write_json("data.json", reading.as_json())
     with connect(config.cluster) as session:
         todo = todo.on(session.device)
         stages.say(_describe_cluster(session, todo.training))
@@ -102,8 +115,11 @@ def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecas
 
     Raises UserError for what cannot be run.
     """
+    loaded = datasets.read(config.data, config.seed)
+    problem, revealed = loaded.problem, loaded.revealed
     stages = stages or Stages(every_s=config.output.progress_seconds)
-    problem, revealed = datasets.load(config.data, config.seed)
+    if loaded.reading is not None:
+        stages.say(loaded.reading.text())
     config, chosen = choices.made(config, problem)
     todo = plan.make(config, problem)
     config = todo.config

@@ -118,7 +118,7 @@ def decode_all(batches: Iterable[Sequence[Encoded]], count: int, wanted: Format,
     seen, start = Seen(), 0
     with ThreadPoolExecutor(_threads()) as executor:
         for batch in batches:
-            if pixels is None and (like := like or _first(batch, wanted)) is not None:
+            if pixels is None and (like := like or _first(batch, wanted, total or count)) is not None:
                 memory.check(total or count, like[1], like[0], resized=wanted.image_size is not None)
                 pixels = np.empty((count, *like[1]), np.uint8)
             if like is None or pixels is None:  # not one of them can be read
@@ -174,7 +174,7 @@ def reshape(pixels: Pixels, wanted: Format) -> Pixels:
     return np.stack([_array(_fit(Image.fromarray(image), wanted)) for image in flat])
 
 
-def _first(batch: Sequence[Encoded], wanted: Format) -> tuple[str, Shape] | None:
+def _first(batch: Sequence[Encoded], wanted: Format, count: int) -> tuple[str, Shape] | None:
     """Name and final shape of the first image of a batch that can be read; only its header is, where that says it."""
     for name, stored in batch:
         try:
@@ -183,7 +183,7 @@ def _first(batch: Sequence[Encoded], wanted: Format) -> tuple[str, Shape] | None
                 width, height = image.size
                 if wanted.image_size is not None:
                     shape = (wanted.image_size, wanted.image_size, channels)
-                    memory.check(1, shape, name, resized=True)
+                    memory.check(count, shape, name, resized=True)
                 elif image.format in _TURNED:
                     shape = _shape(_upright(image, wanted))
                 else:

@@ -91,6 +91,7 @@ def _opened(key: str, data: DataConfig, complain: Complain) -> _Set | None:
     try:
         source = opening.source(key, data)
         said = SetRead(key, source.named, source.form, len(source), skipped=source.skipped)
+        said.left_out = data.on_error == "skip"
     except UserError as error:
         complain(_naming(key, error))
         return None

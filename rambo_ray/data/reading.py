@@ -24,7 +24,8 @@ class SetRead:
     """One of the three sets. named: what the configuration calls it; what: images or embeddings, in words.
 
     classes: how many of each; sizes: (width, height) as stored; skipped: files passed over and unreadable: images
-    that cannot be read here, by suffix; broken: images that were left out since they cannot be read.
+    that cannot be read here, by suffix; broken: images that cannot be read at all. Both are left out, where
+    `left_out` says so.
     """
 
     key: str
@@ -38,20 +39,22 @@ class SetRead:
     skipped: Counter[str] = field(default_factory=Counter)
     unreadable: Counter[str] = field(default_factory=Counter)
     broken: list[Broken] = field(default_factory=list)
+    left_out: bool = True
 
     def lines(self) -> list[str]:
         """What there is to say of it, the first line without indentation."""
         made = [f"{self.named}: {self.form}, {self.count:,} {self.what}{self._like()}"]
+        out = ", left out" if self.left_out else ""
         if self.classes:
             made.append(f"  {len(self.classes)} classes: {_counted(self.classes)}")
         if self.skipped:
             made.append(f"  files passed over: {_counted(self.skipped, first=False)}")
         if self.unreadable:
-            made.append(f"  images that cannot be read here, left out: {_counted(self.unreadable, first=False)}")
+            made.append(f"  images that cannot be read here{out}: {_counted(self.unreadable, first=False)}")
         if self.broken:
             names = ", ".join(one.name for one in self.broken[:_NAMES])
             more = f" and {len(self.broken) - _NAMES} more" if len(self.broken) > _NAMES else ""
-            made.append(f"  broken, left out: {len(self.broken)} ({names}{more})")
+            made.append(f"  broken{out}: {len(self.broken)} ({names}{more})")
         return made
 
     def _like(self) -> str:
