@@ -100,7 +100,7 @@ def forget(names: Sequence[str]) -> None:
 
 def is_name(path: str) -> bool:
     """Whether a configuration's path means something in memory."""
-    return path.startswith(PREFIX)
+    return path.startswith(PREFIX) and not path.startswith(f"{PREFIX}//")  # an address of fsspec's
 
 
 def find(name: str, key: str) -> Held:

@@ -108,9 +108,10 @@ def header(file: File, named: str) -> list[str]:
 
 def _columns(file: File, named: str) -> tuple[dict[str, list[str]], str]:
     """Each column by its name, and the separator."""
+    with reaching(named):
+        content = file.read_bytes()
     try:
-        with reaching(named):
-            text = file.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{named}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     first = text.partition("\n")[0]
