@@ -34,9 +34,9 @@ def look(config: Config) -> list[str]:
             print(f"warning: {line}")
         try:
             config, chosen = choices.made(config, problem)
-            for line in chosen:
+            todo = plan.make(config, problem)
+            for line in (*chosen, *todo.said):
                 print(line)
-            plan.make(config, problem)
         except UserError as error:
             errors.append(error)
     lines = [str(error) for error in errors]

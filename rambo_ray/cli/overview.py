@@ -26,7 +26,10 @@ TASKS = (
         ),
     ),
     Task("See what that would cost", ("rambo plan --config fashion_mnist",)),
-    Task("Check the data first", ("rambo inspect data.name=own data.labeled=photos/labeled data.pool=photos/pool",)),
+    Task(
+        "Check the data first",
+        ("rambo inspect data.name=own data.labeled=photos/labeled data.pool=photos/pool data.validation_share=0.3",),
+    ),
     Task(
         "Learn whether it will beat random choice on your data",
         ("rambo backtest --output runs/backtest data.name=own data.labeled=photos/labeled data.pool=photos/pool",),

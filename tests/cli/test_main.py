@@ -52,8 +52,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, argparse.Namespace]
     return called
 
 
-# What a cluster has nothing to do with, and `ray job submit` neither.
-LOCAL = {"completion"}
+# What a cluster has nothing to do with, and `ray job submit` neither. jobs/inspect.py would also hide the standard
+# library's `inspect` from every job, as Python looks for modules beside a script first.
+LOCAL = {"completion", "inspect"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

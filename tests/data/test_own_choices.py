@@ -49,7 +49,7 @@ class TestDepth:
     def write(self, root: Path, largest: dict[str, int]) -> dict[str, np.ndarray]:
         values = {}
         for part, top in largest.items():
-            rng = np.random.default_rng(top)
+            rng = np.random.default_rng([top, len(part)])
             values[part] = rng.integers(0, top + 1, (4, 6, 6), dtype=np.uint16)
             values[part][0, 0, 0] = top
             for i, image in enumerate(values[part]):
@@ -60,7 +60,7 @@ class TestDepth:
 
     @pytest.mark.parametrize(("top", "bits"), [(255, 8), (256, 10), (1023, 10), (4095, 12), (4096, 14), (65535, 16)])
     def test_one_depth_for_all_sets(self, tmp_path: Path, top: int, bits: int) -> None:
-        values = self.write(tmp_path, {"labeled": 200, "validation": 100, "pool": top})
+        values = self.write(tmp_path, {"labeled": top - 9, "validation": top // 2, "pool": top})
         problem, reading = read(config(tmp_path))
         assert reading.notes == [
             f"grey images of 16 bits are read as {bits} bits: the largest value of all sets is {top}"

@@ -1,0 +1,80 @@
+"""`rambo inspect`: what a run would read, in words, and every reason why it would be refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rambo_ray.cli.main import main
+
+from ..data.written_images import pictures, write_file
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for part, count in (("labeled", 40), ("validation", 40)):
+        for i, image in enumerate(pictures(count, seed=count + len(part))):
+            write_file(tmp_path / part / ("cat", "dog")[i % 2] / f"{i}.png", image)
+    for i, image in enumerate(pictures(80, seed=9)):
+        write_file(tmp_path / f"pool/{i}.png", image)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+OWN = ("data.name=own", "data.labeled=labeled", "data.validation=validation", "data.pool=pool")
+SMALL = ("acquisition.budget=20", "acquisition.batch_size=10")
+
+
+def test_what_is_read(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "pool/notes.txt").write_text("x")
+    assert main(["inspect", *OWN, *SMALL]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    for line in (
+        "data.labeled=labeled: folder of images, 40 images of 6x6 pixels, grey\n  2 classes: cat 20, dog 20",
+        "data.pool=pool: folder of images, 80 images of 6x6 pixels, grey\n  files passed over: 1 .txt",
+        "S_0 40, S_val 40, pool 80; 2 classes",
+        "warning: S_val has only 40 images",
+        "a run can begin",
+    ):
+        assert line in said.out
+    assert sorted(path.name for path in photos.iterdir()) == ["labeled", "pool", "validation"]  # nothing is written
+
+
+def test_every_reason_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "pool/3.png").write_bytes(b"")
+    (photos / "validation/cat").rename(photos / "validation/kat")
+    assert main(["inspect", *OWN]) == 2
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("rambo inspect: error: data.") for line in lines)
+    assert "class 'kat'" in lines[0] and "not a readable image" in lines[1]
+    assert "a run can begin" not in said.out
+
+
+def test_what_the_run_itself_would_refuse(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", *OWN, "acquisition.budget=81", "acquisition.batch_size=10"]) == 2
+    assert "acquisition.budget=81" in capsys.readouterr().err
+
+
+def test_warnings(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_file(photos / "labeled/owl/1.png", pictures(1, seed=99)[0])
+    (photos / "pool/copy.png").write_bytes((photos / "pool/1.png").read_bytes())
+    assert main(["inspect", *OWN, *SMALL]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "warning: no validation image of 'owl'", "warning: a single labelled image of 'owl'",
+        "warning: 1 of the 81 pool images are exact copies",
+    ):  # fmt: skip
+        assert line in said
+
+
+def test_built_in_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "data.num_validation=300"]) == 0
+    assert "S_0 200, S_val 300" in capsys.readouterr().out
+
+
+def test_a_configuration_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "data.name=own"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
