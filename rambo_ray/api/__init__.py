@@ -1,0 +1,1 @@
+"""RAMBO from Python: `Rambo` picks, `Picked` is what it picked."""
