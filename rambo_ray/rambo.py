@@ -17,7 +17,7 @@ from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
-from rambo_ray.config.schema import HEADS
+from rambo_ray.config.schema import is_head
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.pipeline import judging
 from rambo_ray.pipeline.judging import AnyFit
@@ -60,7 +60,7 @@ def run(
     """
     config = plan.config
     store = SampleStore(folder / "utility_samples", config.utility_samples.utility)
-    if config.classifier.name in HEADS:
+    if is_head(config.classifier.name):
         stages.begin("embeddings")
     seen = embed.inputs(session, config, problem, revealed, stages.progress)
     cluster = ClusterRun(session, plan, problem, revealed, seen)

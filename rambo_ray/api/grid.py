@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import html
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
 
 from rambo_ray.data.images import Images
+from rambo_ray.data.items import Items
 from rambo_ray.report.gallery import SHORT_ID_LETTERS, picture, shortened
-
-if TYPE_CHECKING:
-    from rambo_ray.api.picked import Picked
 
 MOST_BYTES = 2_000_000  # of a cell's pictures: a notebook with them is a file that somebody keeps
 
 
-def page(picked: Picked, count: int) -> str:
+class Shown(Protocol):
+    """What is looked at of a `Picked`."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+    @property
+    def margins(self) -> np.ndarray: ...
+    @property
+    def items(self) -> Items: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def report(self) -> Path: ...
+    def __len__(self) -> int: ...
+
+
+def page(picked: Shown, count: int) -> str:
     """A headline, the verdict, and the first `count` items: pictures with their captions, or ids and margins.
 
     Its own styles only, and no script: it looks the same in any notebook, light or dark.
@@ -35,7 +54,7 @@ def page(picked: Picked, count: int) -> str:
     )
 
 
-def text(picked: Picked, count: int) -> str:
+def text(picked: Shown, count: int) -> str:
     """The same without pictures: the verdict, a line for each item, where the report is."""
     shown = min(count, len(picked))
     lines = [f"{len(picked):,} picked. {picked.verdict}"]
@@ -48,7 +67,7 @@ def text(picked: Picked, count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tile(picked: Picked, order: int) -> str:
+def _tile(picked: Shown, order: int) -> str:
     name = html.escape(shortened(picked.ids[order], SHORT_ID_LETTERS))
     full = html.escape(picked.ids[order], quote=True)
     drawn = ""

@@ -21,6 +21,7 @@ from rambo_ray.cli import ready
 from rambo_ray.cli.run import Finished, execute_on
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
+from rambo_ray.config.sections import ESTIMATOR
 from rambo_ray.data import arrays, datasets, foreign, held
 from rambo_ray.errors import UserError
 from rambo_ray.own import names
@@ -132,7 +133,10 @@ class Rambo:
 
 def _named(value: Any) -> str | None:
     """The name of what a user gave as a classifier or as features."""
-    return value if value is None or isinstance(value, str) else names.given(value)
+    if value is None or isinstance(value, str):
+        return value
+    estimator = hasattr(value, "fit") and hasattr(value, "predict_proba")
+    return f"{ESTIMATOR if estimator else ''}{names.given(value)}"
 
 
 def _path(value: Any, part: str, class_names: Sequence[str] | None, ids: Sequence[object] | None) -> str:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 
-from rambo_ray.classifier import mnist_steps
+from rambo_ray.classifier import estimators, mnist_steps
 from rambo_ray.classifier.networks import NETWORKS, Shape, source_of
-from rambo_ray.config.schema import HEADS, ClassifierConfig
+from rambo_ray.config.schema import ClassifierConfig, is_estimator, is_head
 from rambo_ray.errors import UserError
 from rambo_ray.numerics import Reproducible
 
@@ -73,13 +73,17 @@ class TrainingSettings:
     ) -> TrainingSettings:
         """The settings of a configuration for one dataset, on the kind of device that will train."""
         channels = image_shape[0]
-        if classifier.name not in HEADS and (len(mean) != channels or len(std) != channels):
+        if not is_head(classifier.name) and (len(mean) != channels or len(std) != channels):
             raise UserError(
                 f"mean={tuple(mean)}, std={tuple(std)}: one value per channel is needed, the images have "
                 f"{channels}; set data.channels"
             )
         shape = (int(channels), int(image_shape[1]), int(image_shape[2]))
-        source, pickled = source_of(classifier.name, shape, num_classes)
+        if is_estimator(classifier.name):
+            found = estimators.own(classifier.name)
+            source, pickled = found.digest, found.pickled
+        else:
+            source, pickled = source_of(classifier.name, shape, num_classes)
         made = cls(
             classifier=classifier.name,
             # Those left are fields of the same names, so that a new key is not forgotten.
@@ -100,7 +104,7 @@ class TrainingSettings:
     def on(self, device: Device, precision: str) -> TrainingSettings:
         """The same on a kind of device, with what a configuration's `precision` means there."""
         # CPUs differ in how they compute in bfloat16, and for a head it would not be faster.
-        if self.reproducible == "any_x86" or self.classifier in HEADS:
+        if self.reproducible == "any_x86" or is_head(self.classifier):
             return replace(self, precision="float32")
         return replace(self, precision=choose_precision(precision, device, self.classifier, self.kernels))
 
@@ -116,8 +120,12 @@ class TrainingSettings:
         if self.reproducible == "machine":
             del content["reproducible"]
         unseen: tuple[str, ...] = ("l2", "embedding")
-        if self.classifier in HEADS:
-            unseen = (*_BY_PIXELS, *_BY_ADAM) if self.classifier == "linear" else (*_BY_PIXELS, "l2")
+        if self.classifier == "linear":
+            unseen = (*_BY_PIXELS, *_BY_ADAM)
+        elif is_estimator(self.classifier):
+            unseen = (*_BY_PIXELS, *_BY_ADAM, "l2")
+        elif is_head(self.classifier):
+            unseen = (*_BY_PIXELS, "l2")
         for name in unseen:
             del content[name]
         return json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rambo_ray.classifier import mnist_steps
+from rambo_ray.classifier import estimators, mnist_steps
 from rambo_ray.classifier.logistic import fit_heads
 from rambo_ray.classifier.networks import NETWORKS, Classifier, LinearHead, build
 from rambo_ray.classifier.settings import (
@@ -38,7 +38,7 @@ from rambo_ray.classifier.settings import (
     choose_kernels,
     choose_precision,
 )
-from rambo_ray.config.schema import HEADS
+from rambo_ray.config.schema import is_estimator, is_head
 from rambo_ray.errors import UserError
 
 __all__ = [
@@ -73,7 +73,7 @@ def prepare(pixels: np.ndarray, settings: TrainingSettings, device: Device = "cp
     float32 [N, D]. Raises ValueError for images of another type or shape than the settings's.
     """
     channels, height, width = settings.image_shape
-    if settings.classifier in HEADS:
+    if is_head(settings.classifier):
         if pixels.dtype != np.float32 or pixels.shape[1:] != (channels,):
             raise ValueError(f"embeddings: {pixels.dtype} {pixels.shape}; expected float32 (N, {channels})")
         return torch.tensor(pixels, device=device)
@@ -128,6 +128,11 @@ def train(
         head = LinearHead.of(weights)
         right = int((head(x).argmax(1) == y).sum())
         return Trained(head, taken, taken * n, right / n, time.perf_counter() - start)
+    if is_estimator(settings.classifier):
+        fitted = estimators.fit(x, labels, settings.classifier, settings.pickled, settings.num_classes, seed)
+        fitted = fitted.to(device)
+        right = int((fitted(x).argmax(1) == y).sum())
+        return Trained(fitted, 1, n, right / n, time.perf_counter() - start)
 
     with seeded(seed, device), cuda_kernels(device, settings):
         model = build(settings.classifier, settings.image_shape, settings.num_classes, settings.pickled)
@@ -197,8 +202,11 @@ def batch_bounds(n: int, batch_size: int, smallest: int = 1) -> list[tuple[int, 
 
 def to_arrays(trained: Trained) -> Arrays:
     """A trained classifier as numpy arrays, copies that any process can take; see `from_arrays`."""
-    state = trained.model.state_dict()
-    arrays = {f"model.{key}": np.array(value.cpu().numpy(), order="C") for key, value in state.items()}
+    if isinstance(trained.model, estimators.EstimatorHead):
+        arrays = {"estimator": estimators.packed(trained.model)}
+    else:
+        state = trained.model.state_dict()
+        arrays = {f"model.{key}": np.array(value.cpu().numpy(), order="C") for key, value in state.items()}
     for key in ("epochs", "images_seen", "train_accuracy", "seconds"):
         arrays[key] = np.asarray(getattr(trained, key))
     return arrays
@@ -207,11 +215,15 @@ def to_arrays(trained: Trained) -> Arrays:
 def from_arrays(arrays: Arrays, settings: TrainingSettings, device: Device = "cpu") -> Trained:
     """The trained classifier that `to_arrays` took apart; the arrays are copied."""
     device = torch.device(device)
-    with seeded(0, device):
-        model = build(settings.classifier, settings.image_shape, settings.num_classes, settings.pickled)
-    prefix = "model."
-    state = {key.removeprefix(prefix): torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
-    model.load_state_dict(state)
+    model: Classifier
+    if "estimator" in arrays:
+        model = estimators.unpacked(arrays["estimator"])
+    else:
+        with seeded(0, device):
+            model = build(settings.classifier, settings.image_shape, settings.num_classes, settings.pickled)
+        prefix = "model."
+        state = {key.removeprefix(prefix): torch.tensor(arrays[key]) for key in arrays if key.startswith(prefix)}
+        model.load_state_dict(state)
     model = model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
     epochs, images_seen = int(arrays["epochs"]), int(arrays["images_seen"])
     return Trained(model.eval(), epochs, images_seen, float(arrays["train_accuracy"]), float(arrays["seconds"]))

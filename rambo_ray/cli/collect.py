@@ -16,7 +16,7 @@ from rambo_ray.cli.entry import configuration, shown
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
-from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data import datasets
 from rambo_ray.pipeline import choices, plan
 from rambo_ray.pipeline.outputs import Output
@@ -59,7 +59,7 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
     with connect(config.cluster) as session:
         stages.say(f"Ray: {session.describe()}")
         store = SampleStore(output.folder / "utility_samples", config.utility_samples.utility)
-        if config.classifier.name in HEADS:
+        if is_head(config.classifier.name):
             stages.begin("embeddings")
         seen = embed.inputs(session, config, problem, None, stages.progress)
         cluster = ClusterRun(session, todo.on(session.device), problem, None, seen)

@@ -13,7 +13,7 @@ from rambo_ray.classifier.training import TrainingSettings, choose_kernels
 from rambo_ray.cli.entry import configuration, shown
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import Session, connect
-from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data import datasets, scenarios
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 from rambo_ray.data.reading import Reading
@@ -128,7 +128,7 @@ def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecas
     with connect(config.cluster) as session:
         todo = todo.on(session.device)
         stages.say(_describe_cluster(session, todo.training))
-        if config.classifier.name in HEADS:
+        if is_head(config.classifier.name):
             labeled, validation, embed_s = probe.embedded(session, config, problem)
         measured = probe.probe(session, todo, labeled, validation)
     found = forecast.stages(

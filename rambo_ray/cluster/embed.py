@@ -18,7 +18,7 @@ import torch
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import fetch
 from rambo_ray.cluster.workers import run_tasks
-from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.images import Images
 from rambo_ray.data.problem import Inputs, Problem, Revealed
 from rambo_ray.embeddings import given, networks, reduce, weights
@@ -40,7 +40,7 @@ def inputs(
     """
     if problem.of_vectors:
         return given.inputs(config.classifier, problem, revealed)
-    if config.classifier.name not in HEADS:
+    if not is_head(config.classifier.name):
         return Inputs.as_given(problem, revealed)
     weights.check(config.classifier, problem)
     test = None if revealed is None else revealed.test

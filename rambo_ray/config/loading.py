@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from rambo_ray.config.explain import explain, keys_of
-from rambo_ray.config.schema import HEADS, METHODS, NEWER_KEYS, SCENARIO_KEYS, Config, DataConfig
+from rambo_ray.config.schema import METHODS, NEWER_KEYS, SCENARIO_KEYS, Config, DataConfig, is_head
 from rambo_ray.errors import UserError, nearest
 
 # Utility samples or base classifiers depend on these: a new value means retraining.
@@ -157,7 +157,7 @@ def flatten(config: Config) -> dict[str, Any]:
 def relevant(config: Config) -> dict[str, Any]:
     """The keys that can change a result beyond rounding, by their dotted names; with `any_x86`, rounding counts."""
     without = ["cluster.", "output.", "data.root", "data.download", "classifier.kernels", "classifier.embedding_cache"]
-    without += [] if config.classifier.name in HEADS else _OF_HEADS
+    without += [] if is_head(config.classifier.name) else _OF_HEADS
     scenario = config.data.scenario
     without += [f"data.{key}" for other, keys in SCENARIO_KEYS.items() if other != scenario for key in keys]
     if scenario == "clean":  # so that its runs keep the ids they had before there were others

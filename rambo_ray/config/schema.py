@@ -24,6 +24,8 @@ from rambo_ray.config.sections import (
     OutputConfig,
     UtilityModelConfig,
     UtilitySamplesConfig,
+    is_estimator,
+    is_head,
 )
 
 __all__ = [
@@ -46,6 +48,8 @@ __all__ = [
     "UtilitySamplesConfig",
     "check_sizes",
     "for_labels",
+    "is_estimator",
+    "is_head",
     "nested_sizes",
     "smallest_subset",
 ]

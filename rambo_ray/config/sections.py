@@ -16,14 +16,28 @@ from rambo_ray.numerics import Reproducible
 # The classifiers that see frozen embeddings instead of images.
 HEADS = frozenset({"linear", "mlp"})
 
+# Before the name of anybody's estimator; those of scikit-learn need none.
+ESTIMATOR, SKLEARN = "estimator:", "sklearn."
+
+
+def is_estimator(classifier: str) -> bool:
+    """Whether a classifier is an estimator, as scikit-learn has them."""
+    return classifier.startswith((ESTIMATOR, SKLEARN))
+
+
+def is_head(classifier: str) -> bool:
+    """Whether a classifier sees embeddings: one of HEADS, or an estimator."""
+    return classifier in HEADS or is_estimator(classifier)
+
 
 class ClassifierConfig(Section):
     """f, and the rule by which it is trained from scratch (Section 4)."""
 
     name: str = Field(
         "mnist_net",
-        description="mnist_net, resnet18, or package.module:factory of your own; linear or mlp: a head on frozen "
-        "embeddings, many times faster",
+        description="mnist_net, resnet18, torchvision:NETWORK, timm:NETWORK, or package.module:factory of your own; "
+        "linear or mlp: a head on embeddings, many times faster, as is sklearn.linear_model:LogisticRegression and the "
+        "like, and estimator:package.module:name of your own",
     )
     learning_rate: Positive = Field(1e-3, description="of Adam; linear is solved for, and looks at l2 alone")
     batch_size: Count = Field(20, description="mini-batch, images")
@@ -54,7 +68,7 @@ class ClassifierConfig(Section):
 
     @model_validator(mode="after")
     def _heads(self) -> ClassifierConfig:
-        if self.name in HEADS and self.precision == "bfloat16":
+        if is_head(self.name) and self.precision == "bfloat16":
             raise ValueError(
                 f"classifier.precision=bfloat16: classifier.name={self.name} computes in float32, which is as fast for "
                 "it; set classifier.precision=auto"

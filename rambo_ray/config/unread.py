@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.config.schema import Config, is_estimator, is_head
 
 _OF_THE_NETWORK = ("channels", "extractor_width", "phi_width", "head_width", "dropout", "objective", "lambda_ot",
                    "bilevel", "hypergradient", "hypergradient_steps", "damping", "step_size", "outer_epochs",
@@ -52,10 +52,10 @@ def unread(config: Config) -> dict[str, Reason]:
         leave_out("acquisition", ("temperatures", "draws"), "acquisition.candidates", ask.candidates,
                   "set acquisition.candidates=tilted")  # fmt: skip
     name, remedy = config.classifier.name, "set another classifier.name"
-    if name == "linear":
+    if name == "linear" or is_estimator(name):
         leave_out("classifier", _OF_TRAINING, "classifier.name", name, remedy)
-    else:
+    if name != "linear":
         leave_out("classifier", ("l2",), "classifier.name", name, "set classifier.name=linear")
-    if name not in HEADS:
+    if not is_head(name):
         leave_out("classifier", _OF_HEADS, "classifier.name", name, "set classifier.name=linear")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rambo_ray.config import loading
-from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError
 
@@ -28,7 +28,7 @@ def made(config: Config, problem: Problem) -> tuple[Config, list[str]]:
 def check_head(config: Config) -> None:
     """Raise UserError where f is a network of images, but the data are embeddings."""
     name = config.classifier.name
-    if name not in HEADS:
+    if not is_head(name):
         raise UserError(
             f"classifier.name={name}: sees images, but the data are embeddings; set classifier.name=linear or mlp"
         )

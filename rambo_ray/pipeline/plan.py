@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rambo_ray.classifier.training import TrainingSettings
-from rambo_ray.config.schema import HEADS, Config, check_sizes, nested_sizes
+from rambo_ray.config.schema import Config, check_sizes, is_head, nested_sizes
 from rambo_ray.data.problem import NONE, Problem
 from rambo_ray.embeddings import given, weights
 from rambo_ray.errors import UserError
@@ -215,7 +215,7 @@ def training_settings(config: Config, problem: Problem, device: str = "cpu") -> 
         choices.check_head(config)
         image_shape = (given.kept(config.classifier, problem), 1, 1)
         embedding = given.identity(config.classifier, problem)
-    elif config.classifier.name in HEADS:
+    elif is_head(config.classifier.name):
         image_shape, embedding = (config.classifier.components, 1, 1), weights.identity(config, problem)
     else:
         height, width, channels = problem.shape

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rambo_ray.config.loading import all_keys, differences, flatten
-from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.config.schema import Config, is_head
 from rambo_ray.progress import duration
 from rambo_ray.report import gallery, plots
 from rambo_ray.report.content import ReportContent
@@ -174,7 +174,7 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
     yield "classes", f"{len(content.problem.class_names):,}"
     if content.problem.of_vectors:
         yield "classifier", f"{content.config.classifier.name}, on these embeddings"
-    elif content.config.classifier.name in HEADS:
+    elif is_head(content.config.classifier.name):
         yield "classifier", f"{content.config.classifier.name}, on {content.config.classifier.embedding} embeddings"
     drawn = {
         "subsets": "offline pairs (P)",

@@ -14,7 +14,7 @@ import torch
 from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.networks import Classifier
 from rambo_ray.classifier.training import Arrays, TrainingSettings
-from rambo_ray.config.schema import HEADS, UtilityModelConfig
+from rambo_ray.config.schema import UtilityModelConfig, is_head
 from rambo_ray.embeddings.networks import FrozenResNet
 from rambo_ray.embeddings.weights import frozen_resnet, imagenet_weights
 from rambo_ray.errors import UserError
@@ -34,7 +34,7 @@ def choose(config: UtilityModelConfig, shape: tuple[int, ...], classifier: str =
     head (`classifier` is its name), what f sees of an image is its frozen embedding, and that u_hat sees, too.
     Raises UserError where other features are asked for there.
     """
-    if classifier in HEADS:
+    if is_head(classifier):
         if config.features in ("pixels", "imagenet"):
             raise UserError(
                 f"utility_model.features={config.features}: classifier.name={classifier} sees frozen embeddings, no "
