@@ -8,7 +8,7 @@ over a cluster is in `rambo_ray.cluster`, the commands in `rambo_ray.cli`.
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["Picked", "Rambo", "RunError", "UserError"]
+__all__ = ["Picked", "Rambo", "RunError", "UserError", "register_strategy"]
 
 # Loaded when they are asked for: torch and Ray take seconds, and `rambo --help` needs neither.
 _LAZY = {
@@ -16,6 +16,7 @@ _LAZY = {
     "Rambo": "rambo_ray.api.rambo",
     "RunError": "rambo_ray.errors",
     "UserError": "rambo_ray.errors",
+    "register_strategy": "rambo_ray.benchmark.experiment",
 }
 
 

@@ -29,12 +29,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from rambo_ray.acquisition.baselines import NESTED, STRATEGIES
+from rambo_ray.acquisition.baselines import NESTED, STRATEGIES, Strategy, own
 from rambo_ray.config import loading
 from rambo_ray.config.explain import explain
 from rambo_ray.config.schema import AcquisitionConfig, Config, Count, Section
 from rambo_ray.config.unread import unread
 from rambo_ray.errors import UserError, nearest
+from rambo_ray.own.names import Own
 
 Split = Literal["redrawn", "fixed"]
 Seeds = Count | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -50,6 +51,11 @@ CEILINGS = (ORACLE, "oracle_margin", "oracle_strategies", "oracle_balanced")
 METHODS = (*STRATEGIES, *TRAINED, *CONTROLS, *U_HAT, *CEILINGS)
 # What neither fits u_hat nor is a strategy, and yet looks at M or b.
 FILTERED = (*CONTROLS, ORACLE, "oracle_margin", "oracle_strategies")
+
+
+def register_strategy(name: str, strategy: Strategy) -> None:
+    """Let `name` mean a strategy of your own in this process; see `acquisition.baselines.own.register`."""
+    own.register(name, strategy, frozenset(METHODS))
 
 
 class MethodEntry(Section):
@@ -94,11 +100,19 @@ class ExperimentFile(Section):
 
 @dataclass(frozen=True)
 class Method:
-    """A competitor: its name in tables, what it is (one of METHODS), keys of the configuration it sets."""
+    """A competitor: its name in tables, what it is (one of METHODS), keys of the configuration it sets.
+
+    own: the strategy where it is the user's, whatever its kind is called.
+    """
 
     name: str
     kind: str
     values: Mapping[str, Any]
+    own: Own | None = None
+
+    def __post_init__(self) -> None:
+        if self.own is None and self.kind not in METHODS:  # found here, as a worker knows no registered names
+            object.__setattr__(self, "own", own.find(self.kind))
 
     @property
     def fits(self) -> bool:
@@ -224,8 +238,11 @@ def _checked(
 
 def _method(entry: str | MethodEntry) -> Method:
     name, kind, values = (entry, entry, {}) if isinstance(entry, str) else (entry.name, entry.method, entry.set)
-    if kind not in METHODS:
-        raise UserError(f"methods: {kind}: no such method; {nearest(kind, METHODS)}")
+    if kind not in METHODS and own.find(kind) is None:
+        raise UserError(
+            f"methods: {kind}: no such method; {nearest(kind, (*METHODS, *own.registered()))} (or give "
+            "package.module:function of your own)"
+        )
     for key in values:
         if key not in loading.dotted_keys():
             raise UserError(f"methods: {name}: {key}: unknown key; {nearest(key, loading.dotted_keys())}")
@@ -267,6 +284,8 @@ def is_nested(kind: str, ask: AcquisitionConfig, budgets: Sequence[int]) -> bool
 
     True of RAMBO and of all that acquires in its steps as long as no budget cuts a batch short.
     """
+    if kind not in METHODS:  # the user's own may do for each budget what it likes
+        return len(budgets) == 1
     if kind in STRATEGIES:
         return kind in NESTED
     if kind in (*TRAINED, "oracle_balanced"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from rambo_ray import seeds
 from rambo_ray.acquisition import controls
-from rambo_ray.acquisition.baselines import STRATEGIES
+from rambo_ray.acquisition.baselines import STRATEGIES, own
 from rambo_ray.benchmark.experiment import ORACLE, Method
 from rambo_ray.benchmark.rivals import RIVALS
 from rambo_ray.config.schema import Config
@@ -40,18 +40,20 @@ def pick(
         else:
             positions = acquire(config, prepared, model, device).pool_index
     else:
-        positions = _without_u_hat(prepared, method.kind, config, device)
+        positions = _without_u_hat(prepared, method, config, device)
     budget, different = config.acquisition.budget, len(np.unique(positions))
     if len(positions) != budget or different != budget:
         raise ValueError(f"{method.name}: {different} different images for a budget of {budget}")
     return positions, ranking, fit_seconds
 
 
-def _without_u_hat(prepared: PreparedProblem, kind: str, config: Config, device: str) -> np.ndarray:
+def _without_u_hat(prepared: PreparedProblem, method: Method, config: Config, device: str) -> np.ndarray:
     assert prepared.strategy_inputs is not None
-    ask = config.acquisition
+    ask, kind = config.acquisition, method.kind
+    generator = seeds.generator(config.seed, "baseline", seeds.index_of(kind))
+    if method.own is not None:
+        return own.pick(method.own, prepared.strategy_inputs, ask.budget, generator)
     if kind in STRATEGIES:
-        generator = seeds.generator(config.seed, "baseline", seeds.index_of(kind))
         return STRATEGIES[kind](prepared.strategy_inputs, ask.budget, generator)
     if kind == "margin_m_random":
         return controls.margin_m_random(prepared.margins, ask, config.seed)

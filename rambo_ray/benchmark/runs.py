@@ -77,7 +77,8 @@ def run_id(config: Config, method: Method, fingerprint: str, settings: str) -> s
     if method.kind not in U_HAT:
         unseen = _OF_U_HAT if method.kind in FILTERED else (*_OF_U_HAT, *_OF_THE_FILTER)
         kept = {key: value for key, value in kept.items() if not key.startswith(unseen)}
-    content = json.dumps([RULE, method.kind, kept, fingerprint, settings], sort_keys=True)
+    kind = method.kind if method.own is None else f"{method.kind} {method.own.digest}"
+    content = json.dumps([RULE, kind, kept, fingerprint, settings], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

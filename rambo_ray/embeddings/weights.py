@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rambo_ray.config.schema import ClassifierConfig, Config, UtilityModelConfig
 from rambo_ray.data.problem import Problem
+from rambo_ray.embeddings import own
 from rambo_ray.embeddings.networks import FEATURES, NETWORKS, RULE, FrozenResNet
 from rambo_ray.errors import UserError
 
@@ -36,13 +38,15 @@ _REPLACE = {
 class Source:
     """A frozen network: its name, the file of its weights and that file's SHA-256 (16 digits), and what it sees.
 
-    size: side in pixels that images are resized to.
+    size: side in pixels that images are resized to. Of features of your own the digest is their source's, and
+    pickled is the callable, where it was given in Python; they have no file.
     """
 
     network: str
     file: str
     digest: str
     size: int
+    pickled: bytes = field(default=b"", repr=False)
 
     @property
     def identity(self) -> str:
@@ -51,6 +55,8 @@ class Source:
 
     def state(self) -> dict[str, Tensor]:
         """The weights, read as numbers only, never as code. Raises UserError for a file that holds other things."""
+        if not self.file:
+            return {}
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)
             return {key: value for key, value in state.items() if isinstance(value, Tensor)}
@@ -59,6 +65,8 @@ class Source:
 
     def build(self, state: dict[str, Tensor]) -> nn.Module:
         """The network with these weights, for `networks.features`. Raises UserError where they are another's."""
+        if not self.file:
+            return own.OwnFeatures(self.network, self.pickled)
         try:
             return NETWORKS[self.network](state, self.size)
         except (KeyError, RuntimeError) as error:
@@ -74,6 +82,9 @@ class Source:
 def source(config: Config) -> Source:
     """The frozen network of a configuration. Raises UserError where its weights cannot be had."""
     name = config.classifier.embedding
+    if own.is_own(name):
+        digest, pickled = own.known(name)
+        return Source(name, "", digest, 0, pickled)
     if name == "resnet18":
         file = imagenet_weights(
             config.utility_model,
@@ -93,23 +104,40 @@ def identity(config: Config, problem: Problem) -> str:
     check(config.classifier, problem)
     found = source(config)
     _check_weights(found)
-    return json.dumps([*json.loads(found.identity), config.classifier.components, problem.pool_fingerprint])
+    return json.dumps([*json.loads(found.identity), kept(config.classifier, problem), problem.pool_fingerprint])
+
+
+def width(classifier: ClassifierConfig, pixels: np.ndarray) -> int:
+    """F, features of an image like pixels [N, H, W, C]. Raises UserError where features of your own are none."""
+    name = classifier.embedding
+    return own.width(name, pixels) if own.is_own(name) else FEATURES[name]
+
+
+def kept(classifier: ClassifierConfig, problem: Problem) -> int:
+    """D, principal components that a head sees; of your own features no more than there are."""
+    if own.is_own(classifier.embedding):
+        return min(classifier.components, width(classifier, problem.labeled.array), _count(problem) - 1)
+    return classifier.components
 
 
 def check(classifier: ClassifierConfig, problem: Problem) -> None:
     """Raise UserError where there cannot be so many principal components."""
-    kept, features = classifier.components, FEATURES[classifier.embedding]
-    if kept > features:
+    components, features = kept(classifier, problem), width(classifier, problem.labeled.array)
+    if components > features:
         raise UserError(
-            f"classifier.components={kept}: must not exceed the {features} features of classifier.embedding="
+            f"classifier.components={components}: must not exceed the {features} features of classifier.embedding="
             f"{classifier.embedding}; set classifier.components={features} or less"
         )
-    count = sum(len(part) for part in (problem.labeled, problem.validation, problem.pool))
-    if kept >= count:
+    count = _count(problem)
+    if components >= count:
         raise UserError(
-            f"classifier.components={kept}: must be below {count}, the number of images; set classifier.components="
-            f"{min(count - 1, 128)} or less"
+            f"classifier.components={components}: must be below {count}, the number of images; set "
+            f"classifier.components={min(count - 1, 128)} or less"
         )
+
+
+def _count(problem: Problem) -> int:
+    return sum(len(part) for part in (problem.labeled, problem.validation, problem.pool))
 
 
 def imagenet_weights(

@@ -216,7 +216,8 @@ def training_settings(config: Config, problem: Problem, device: str = "cpu") -> 
         image_shape = (given.kept(config.classifier, problem), 1, 1)
         embedding = given.identity(config.classifier, problem)
     elif is_head(config.classifier.name):
-        image_shape, embedding = (config.classifier.components, 1, 1), weights.identity(config, problem)
+        embedding = weights.identity(config, problem)
+        image_shape = (weights.kept(config.classifier, problem), 1, 1)
     else:
         height, width, channels = problem.shape
         image_shape = (channels, height, width)
