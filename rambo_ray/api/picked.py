@@ -33,7 +33,8 @@ class Picked:
 
     ids: the pool's own, or its row numbers; indices: rows of the pool that was given, int64; steps: in which step
     of the acquisition; margins: of the classifier, in [0, 1]; scores: u_hat's of the batch that an item came in, NaN
-    where the run followed the margin filter. metrics: what metrics.json holds; folder: where all files of the run
+    where the run followed the margin filter. pool_margins: margins of the whole pool that was given, [N], NaN of
+    what was no candidate, such as copies. metrics: what metrics.json holds; folder: where all files of the run
     are. Iterating gives the ids, `len` gives B.
     """
 
@@ -42,6 +43,7 @@ class Picked:
     steps: np.ndarray
     margins: np.ndarray
     scores: np.ndarray
+    pool_margins: np.ndarray = field(repr=False)
     metrics: Mapping[str, Any] = field(repr=False)
     config: Config = field(repr=False)
     folder: Path

@@ -168,16 +168,19 @@ def _path(value: Any, part: str, class_names: Sequence[str] | None, ids: Sequenc
 def _picked(done: Finished, pool: held.Held | None, temporary: tempfile.TemporaryDirectory[str] | None) -> Picked:
     """What a finished run picked; `pool`: where that was in memory, so that rows are those of what was given."""
     selection, items = done.outcome.selection, done.problem.pool.take(done.outcome.selection.pool_index)
-    rows = selection.pool_index
+    rows, margins = selection.pool_index, done.outcome.margins
     if pool is not None:  # a pool may have been thinned out since, of copies
         known = {name: row for row, name in enumerate(pool.ids or map(str, range(len(pool))))}
         rows = np.array([known[name] for name in items.ids], dtype=np.int64)
+        margins = np.full(len(pool), np.nan, dtype=np.float32)
+        margins[[known[name] for name in done.problem.pool.ids]] = done.outcome.margins
     return Picked(
         ids=items.ids,
         indices=rows,
         steps=selection.step,
         margins=selection.margin,
         scores=selection.utility,
+        pool_margins=margins,
         metrics=done.metrics,
         config=done.config,
         folder=done.output.folder,

@@ -1,0 +1,1 @@
+"""RAMBO behind the interfaces of other active-learning libraries, which are imported only where they are asked for."""
