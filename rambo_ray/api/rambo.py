@@ -6,8 +6,6 @@ picked comes back as a `Picked`.
 
 from __future__ import annotations
 
-import io
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rambo_ray import displays
 from rambo_ray.api.picked import Picked
 from rambo_ray.cli import ready
 from rambo_ray.cli.run import Finished, execute_on
@@ -25,7 +24,7 @@ from rambo_ray.config.sections import ESTIMATOR
 from rambo_ray.data import arrays, datasets, foreign, held
 from rambo_ray.errors import UserError
 from rambo_ray.own import names
-from rambo_ray.progress import Stages
+from rambo_ray.progress import Display, Stages
 
 
 class Rambo:
@@ -121,10 +120,9 @@ class Rambo:
                 content = loading.with_keys(content, {"output.dir": temporary.name})
             config = loading.parse(content)
             problem, revealed = datasets.load(config.data, config.seed)
-            stream = io.StringIO() if self.quiet else sys.stdout
-            done = execute_on(
-                config, problem, revealed, Stages(every_s=config.output.progress_seconds, stream=stream), began
-            )
+            display = Display() if self.quiet else displays.chosen()  # that of `rambo --quiet` says where the files are
+            with Stages(every_s=config.output.progress_seconds, display=display) as stages:
+                done = execute_on(config, problem, revealed, stages, began)
             source = values["data.pool"]
             return _picked(done, held.find(source, "data.pool") if held.is_name(source) else None, temporary)
         finally:
