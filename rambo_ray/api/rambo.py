@@ -119,10 +119,12 @@ class Rambo:
                 temporary = tempfile.TemporaryDirectory(prefix="rambo_ray_")
                 content = loading.with_keys(content, {"output.dir": temporary.name})
             config = loading.parse(content)
-            problem, revealed = datasets.load(config.data, config.seed)
+            loaded = datasets.read(config.data, config.seed)
             display = Display() if self.quiet else displays.chosen()  # that of `rambo --quiet` says where the files are
             with Stages(every_s=config.output.progress_seconds, display=display) as stages:
-                done = execute_on(config, problem, revealed, stages, began)
+                if loaded.reading is not None:
+                    stages.say(loaded.reading.text())
+                done = execute_on(config, loaded.problem, loaded.revealed, stages, began, loaded.reading)
             source = values["data.pool"]
             return _picked(done, held.find(source, "data.pool") if held.is_name(source) else None, temporary)
         finally:
