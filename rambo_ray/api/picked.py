@@ -119,6 +119,8 @@ class Picked:
 
     def _written(self, path: str | Path, write: Any) -> Path:
         target = Path(path).expanduser()
+        if not target.parent.is_dir():
+            raise UserError(f"{target}: there is no folder {target.parent}; make it, or give another path")
         try:
             with replacing(target) as temporary:
                 write(self.to_table(), temporary)

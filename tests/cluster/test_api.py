@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -43,6 +45,11 @@ def parts(x: Any, y: np.ndarray) -> tuple[Any, Any, Any]:
     return (x[:K], y[:K]), (x[K : K + V], y[K : K + V]), x[K + V :]
 
 
+def same(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two tables hold the same, NaN in the same places."""
+    return one.schema.equals(other.schema) and repr(one.to_pydict()) == repr(other.to_pydict())
+
+
 @pytest.fixture(scope="module")
 def picked(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Picked:
     x, y = digits()
@@ -62,29 +69,16 @@ class TestSelect:
         output = f"output.dir={tmp_path / 'run'}"
         execute(loading.load(None, ["data.name=own", *paths, *given, output, "seed=3", "acquisition.budget=20"]))
         by_command = pq.read_table(tmp_path / "run" / "selection.parquet")
-        assert by_command.equals(pq.read_table(picked.folder / "selection.parquet"))
-        assert by_command.equals(picked.to_table())
+        assert same(by_command, pq.read_table(picked.folder / "selection.parquet"))
+        assert same(by_command, picked.to_table())
 
-    def test_what_comes_back(self, picked: Picked, tmp_path: Path) -> None:
+    def test_what_comes_back(self, picked: Picked) -> None:
         assert len(picked) == 20 and len(set(picked)) == 20
         assert picked.ids == tuple(map(str, picked.indices))
         assert picked.steps.tolist() == [0] * 10 + [1] * 10
         np.testing.assert_array_equal(picked.margins, picked.pool_margins[picked.indices])
         assert picked.pool_margins.shape == (N,) and "held-out mock rounds" in picked.verdict
         assert picked.report.is_file() and picked.metrics["sizes"]["budget"] == 20
-        frame = picked.to_pandas()
-        assert frame["id"].tolist() == list(picked.ids) and frame["order"].tolist() == list(range(20))
-        assert pq.read_table(picked.to_parquet(tmp_path / "a.parquet")).equals(picked.to_table())
-        assert picked.to_csv(tmp_path / "a.csv").read_text().count("\n") == 21
-        with pytest.raises(UserError, match="no_such/a.csv: No such file or directory"):
-            picked.to_csv(tmp_path / "no_such" / "a.csv")
-
-    def test_how_it_is_shown(self, picked: Picked, capsys: pytest.CaptureFixture[str]) -> None:
-        page = picked._repr_html_()
-        assert page.count("<img ") == 20 and "20 picked" in page and "data:image/png" in page
-        picked.show(3)
-        said = capsys.readouterr().out
-        assert said.count("margin 0.") == 3 and "and 17 more" in said and str(picked.report) in said
 
     def test_nothing_was_shown_and_nothing_is_held(self, picked: Picked) -> None:
         from rambo_ray.data import held
@@ -112,6 +106,7 @@ class TestOwnCode:
         assert found.folder.is_dir()
         folder = found.folder
         del found
+        gc.collect()
         assert not folder.exists()  # it lasted as long as what it belonged to
 
     def test_an_estimator_on_embeddings(self, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
