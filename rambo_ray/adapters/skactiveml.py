@@ -73,7 +73,7 @@ class RamboQuery(SingleAnnotatorPoolQueryStrategy):  # type: ignore[misc]
         classes, codes = np.unique(y[known], return_inverse=True)
         labeled, validation = self._divided(X[known], codes, classes, seed)
         picked = Rambo(batch_size, seed=seed, **{"quiet": True, **(self.options or {})}).select(
-            labeled, validation, _numbers(pool), class_names=[str(name) for name in classes]
+            labeled, validation, _numbers(pool), class_names=[_said(name) for name in classes.tolist()]
         )
         rows = picked.indices if mapping is None else np.asarray(mapping)[picked.indices]
         if not return_utilities:
@@ -110,6 +110,11 @@ class RamboQuery(SingleAnnotatorPoolQueryStrategy):  # type: ignore[misc]
                 "or give validation=(X, y)"
             )
         return (_numbers(x[~held]), codes[~held]), (_numbers(x[held]), codes[held])
+
+
+def _said(name: Any) -> str:
+    """A class as it is written: missing labels are NaN there, which makes floats of whole numbers."""
+    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
 
 
 def _numbers(x: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ class TestParts:
     def test_the_labelled_are_divided_by_class_and_the_rest_is_the_pool(self, asked: list[Any]) -> None:
         RamboQuery(validation_share=0.3, random_state=0).query(X, labels(), batch_size=4)
         (call,) = asked
-        assert call.budget == 4 and call.keys["quiet"] and call.class_names == ["0.0", "1.0", "2.0"]
+        assert call.budget == 4 and call.keys["quiet"] and call.class_names == ["0", "1", "2"]
         assert (
             np.bincount(call.labeled[1]).tolist() == [7, 7, 7] and np.bincount(call.validation[1]).tolist() == [3] * 3
         )
@@ -99,7 +99,7 @@ class TestAnswers:
 
     def test_candidates_as_rows_and_as_samples(self, asked: list[Any]) -> None:
         rows = RamboQuery(random_state=0).query(X, labels(), candidates=np.array([40, 55, 33]), batch_size=2)
-        assert rows.tolist() == [55, 40]
+        assert rows.tolist() == [40, 33]  # scikit-activeml sorts them
         rows, utilities = RamboQuery(random_state=0).query(
             X, labels(), candidates=X[[40, 55, 33]] + 1, batch_size=2, return_utilities=True
         )
