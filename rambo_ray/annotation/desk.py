@@ -104,7 +104,9 @@ class Desk:
         self._record, self._clock, self._date = record, clock, date
         self._position = {name: i for i, name in enumerate(self.ids)}
         self._said: list[dict[str, Answer]] = [{} for _ in self.ids]
-        self._history: dict[str, dict[int, None]] = {}
+        self._history: dict[str, dict[int, None]] = {}  # dictionaries stand for sets that keep their order
+        self._skipped: dict[str, dict[int, None]] = {}
+        self._open: dict[str, dict[int, None]] = {}  # without an answer; see `_still_open`
         self._given: dict[str, int] = {}
         self._done = 0
         self._leases: dict[int, _Lease] = {}
@@ -130,12 +132,12 @@ class Desk:
         for position in [p for p, lease in self._leases.items() if lease.page == page and p not in kept]:
             del self._leases[position]
         found: list[int] = []
-        for position in range(len(self.ids)):
+        passed = self._skipped.get(annotator, {})
+        for position in sorted(passed) if skipped else self._still_open(annotator):
             if len(found) >= want:
                 break
-            own = self._said[position].get(annotator)
-            wanted = own is not None and not own.given if skipped else own is None
-            if wanted and position not in kept and self._owner(position, annotator, page) is None:
+            fresh = skipped or position not in passed
+            if fresh and position not in kept and self._owner(position, annotator, page) is None:
                 found.append(position)
         self._lease(kept.union(found), annotator, page)
         return found, lost
@@ -206,9 +208,7 @@ class Desk:
         """How far the work is for this annotator at this page; for nobody's name, "", what anybody has answered."""
         split = self.share == "split"
         own = self._given.get(annotator, 0)
-        skipped = [p for p in self._history.get(annotator, ()) if not self._given_by(p, annotator)]
-        if split:
-            skipped = [p for p in skipped if not self.answered(p)]
+        skipped = [p for p in self._skipped.get(annotator, ()) if not (split and self.answered(p))]
         leased = (p for p, lease in self._leases.items() if lease.page != page and lease.until > self._clock())
         done = self._done if split or not annotator else own
         rates = {name: rate for name in self._times if (rate := self._rate(name)) is not None}
@@ -246,15 +246,32 @@ class Desk:
         before = self.answered(position)
         if (earlier := said.pop(who, None)) is not None:
             self._history[who].pop(position)
+            self._skipped.setdefault(who, {}).pop(position, None)
             self._given[who] = self._given.get(who, 0) - earlier.given
         if not answer.undo:
             said[who] = answer
             self._history.setdefault(who, {})[position] = None
             self._given[who] = self._given.get(who, 0) + answer.given
+            if answer.skipped:
+                self._skipped.setdefault(who, {})[position] = None
             when = _seconds(answer.at)
             if when == when:  # a file made by another tool may lack the time
                 self._times.setdefault(who, deque(maxlen=RECENT)).append(when)
-        self._done += self.answered(position) - before
+        after = self.answered(position)
+        self._done += after - before
+        for name, still_open in self._open.items():
+            if after if self.share == "split" else self._given_by(position, name):
+                still_open.pop(position, None)
+            elif position not in still_open:  # taken back, which is rare
+                self._open[name] = dict.fromkeys(sorted([*still_open, position]))
+
+    def _still_open(self, annotator: str) -> dict[int, None]:
+        """In order what this annotator has not answered; where images are split, what nobody has."""
+        name = "" if self.share == "split" else annotator
+        if name not in self._open:
+            over = self.answered if self.share == "split" else (lambda p: self._given_by(p, annotator))
+            self._open[name] = dict.fromkeys(p for p in range(len(self.ids)) if not over(p))
+        return self._open[name]
 
     def answered(self, position: int) -> bool:
         """Whether anybody has said what this image is."""

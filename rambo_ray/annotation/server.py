@@ -39,7 +39,7 @@ PAGE = Path(__file__).parent / "page"
 FILES = {
     "": ("index.html", "text/html"),
     "label.css": ("label.css", "text/css"),
-    **{name: (name, "text/javascript") for name in ("label.js", "classes.js", "images.js", "server.js")},
+    **{name: (name, "text/javascript") for name in ("label.js", "classes.js", "images.js", "names.js", "server.js")},
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 HEADERS = {
@@ -106,6 +106,7 @@ class Service:
         # One thread has the desk to itself; images have others, so that no answer waits for a slow disk.
         self._desk_thread = ThreadPoolExecutor(1, "desk")
         self._picture_threads = ThreadPoolExecutor(8, "pictures")
+        self._told_thread = ThreadPoolExecutor(1, "told")  # a terminal that is not read holds nobody up
 
     async def request(self, _: web.Request) -> web.Response:
         """What is asked."""
@@ -166,7 +167,8 @@ class Service:
     async def close(self, _: web.Application) -> None:
         """End the threads; what was begun is finished."""
         self._desk_thread.shutdown()
-        self._picture_threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._picture_threads, self._told_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _reply(self, ask: Ask, work: Callable[[], dict[str, Any]], *, told: bool = False) -> web.Response:
         """Do `work` at the desk; reply with what it gives, more images and how far the work is, which may be told."""
@@ -176,7 +178,7 @@ class Service:
             found, lost = self.desk.hand_out(ask.annotator, ask.page, ask.held, ask.want, skipped=ask.again)
             standing = self.desk.standing(ask.annotator, ask.page)
             if told:
-                self._told(ask.annotator, standing)
+                self._told_thread.submit(self._told, ask.annotator, standing)
             return {**content, "images": self._named(found), "lost": lost, "standing": asdict(standing)}
 
         try:

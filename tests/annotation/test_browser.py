@@ -259,6 +259,47 @@ def test_an_image_that_cannot_be_shown_says_why_and_may_be_skipped(page: Any, tm
         assert seen(page) == 1
 
 
+def test_who_has_left_keeps_no_image_from_others(page: Any, tmp_path: Path) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/more") else None)
+    page.clock.install()
+    with labelling(of_colours(tmp_path, 2)) as (_, address):
+        begun(page, address)
+        assert len(asked) == 1
+        page.clock.run_for(60_000)  # somebody looks at the image: the page says that it holds it
+        page.wait_for_timeout(500)
+        held = len(asked)
+        assert held > 1
+        page.clock.fast_forward(600_000)
+        page.clock.run_for(600_000)
+        page.wait_for_timeout(500)
+        assert len(asked) == held
+        page.mouse.move(50, 50)
+        page.mouse.move(60, 60)
+        page.wait_for_timeout(500)
+        assert len(asked) == held + 1
+        pressed(page, "1")
+        assert page.inner_text("#name") == "deep/001.png"
+
+
+def test_the_name_can_be_changed_and_kept(page: Any, tmp_path: Path) -> None:
+    run = of_colours(tmp_path, 3)
+    with labelling(run) as (_, address):
+        begun(page, address)
+        pressed(page, "1")
+        for key, name in (("Escape", "mia"), ("Enter", "ben"), ("Escape", "ben")):
+            page.click("#who")
+            page.wait_for_selector("#naming[open]")
+            page.fill("#naming_name", "ben")
+            page.keyboard.press(key)
+            page.wait_for_selector("#naming:not([open])", state="attached")
+            until(page, f"document.getElementById('who').textContent === '{name}'")
+        page.wait_for_selector("#frame img")
+        pressed(page, "2")
+    said = answers.read(run / "labels.jsonl").answers
+    assert [(answer.id, answer.annotator) for answer in said] == [("deep/000.png", "mia"), ("deep/001.png", "ben")]
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_everything_fits_the_window(page: Any, tmp_path: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})

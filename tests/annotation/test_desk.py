@@ -263,10 +263,18 @@ def test_whatever_people_do_each_image_has_at_most_one_answer(steps: list[tuple[
             made = Made(5, said=made.log)
             made.time.seconds = 1.0  # leases are gone
         elif what == "undo":
-            made.undo(who, page, position)
+            if made.undo(who, page, position).saved and position not in held[page]:
+                held[page].append(position)
         else:
             said = {"say": ("cat", {}), "none": (None, {"rejected": True}), "skip": (None, {"skipped": True})}[what]
             made.say(who, page, position, said[0], **said[1])  # type: ignore[arg-type]
+            held[page] = [p for p in held[page] if p != position]
+        unanswered = [p for p in range(5) if not made.desk.answered(p)]
+        stranger = made.more("a stranger", "stranger", 9)
+        assert stranger == sorted(stranger) and set(stranger) <= set(unanswered)  # in order, whatever was taken back
+        made.desk.release("stranger")
+        assert made.more("z", "z", 9) == stranger  # given back whole
+        made.desk.release("z")
         given = [a.id for a in answers.standing(made.log) if a.given]
         assert len(given) == len(set(given))
         assert made.desk.standing(who, page).done == len(given)

@@ -83,9 +83,8 @@ function point(at) {
   for (const button of list.children) button.classList.toggle("first", button === pointed);
   if (pointed) {
     pointed.scrollIntoView({ block: "nearest" });
-    filter.setAttribute("aria-activedescendant", pointed.id);
+    $("live").textContent = `Enter takes ${pointed.dataset.label}`;
   } else {
-    filter.removeAttribute("aria-activedescendant");
     list.scrollTop = 0;
   }
 }

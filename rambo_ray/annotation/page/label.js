@@ -3,10 +3,12 @@
 
 import { build, empty, meant, rest, settle } from "./classes.js";
 import { fit, image, load, zoom } from "./images.js";
+import { keepName, keptName, named } from "./names.js";
 import { inTurn, persist, trouble } from "./server.js";
 
 const AHEAD = 12; // images held: the one that is shown and those loaded before they are
 const BEAT_MS = 20000, WAITING_BEAT_MS = 4000; // between two questions how things are
+const AWAY_MS = 300000; // who does nothing for so long has left, and what the page holds comes free for others
 
 const $ = (id) => document.getElementById(id);
 const page = Array.from(crypto.getRandomValues(new Uint8Array(12)), (n) => n.toString(16).padStart(2, "0")).join("");
@@ -19,6 +21,7 @@ let past = []; // images answered, the latest last
 let standing = null; // how far the work is
 let busy = true; // while an answer is under way, or nobody has a name
 let beat = 0;
+let active = Date.now(); // when somebody last did something
 
 const positions = (images) => images.map((one) => one.position);
 const held = () => [...(current ? [current] : []), ...queue];
@@ -220,11 +223,11 @@ function showAgain() {
 // Ask how things are, so that the server keeps our images for us, and for images that others have put back.
 async function hear() {
   clearTimeout(beat);
-  if (!busy) {
+  if (!busy && Date.now() - active < AWAY_MS) {
     try {
       const reply = await post("more", {});
       if (!busy && current !== null && reply.lost.includes(current.position)) {
-        notice("This image went to somebody else while this page was away.");
+        notice("While you were away the image that was here went to somebody else.");
         current = null;
       }
       arrive(reply);
@@ -238,8 +241,14 @@ async function hear() {
   beat = setTimeout(hear, current === null ? WAITING_BEAT_MS : BEAT_MS);
 }
 
+function awake() {
+  const away = Date.now() - active > AWAY_MS;
+  active = Date.now();
+  if (away) hear();
+}
+
 function pressed(event) {
-  if (event.repeat || event.isComposing || event.altKey || $("naming").open) return; // a key held down is one answer
+  if (event.repeat || event.isComposing || event.altKey || document.querySelector("dialog[open]")) return; // a key held down is one answer
   const control = event.ctrlKey || event.metaKey;
   if (control && event.key !== "z") return;
   const undone = () => $("undo").click();
@@ -256,40 +265,6 @@ function pressed(event) {
 
 // ---- beginning ----
 
-// The name that somebody gives; nobody answers without one.
-function named(suggested) {
-  $("naming_name").value = suggested;
-  $("naming").showModal();
-  $("naming_name").select();
-  return new Promise((done) => {
-    $("naming_form").onsubmit = (event) => {
-      const name = $("naming_name").value.trim();
-      if (name === "") event.preventDefault();
-      else done(name);
-    };
-    $("naming").onclose = () => {
-      if ($("naming").returnValue === "given") return;
-      if (annotator === "") $("naming").showModal();
-      else done(annotator);
-    };
-  });
-}
-
-// Where a browser keeps nothing, the name is asked again next time.
-const NAME = "rambo label: annotator";
-function keptName() {
-  try {
-    return localStorage.getItem(NAME);
-  } catch {
-    return null;
-  }
-}
-function keepName(name) {
-  try {
-    localStorage.setItem(NAME, name);
-  } catch { /* see above */ }
-}
-
 async function introduce(name) {
   let reply = null;
   busy = true;
@@ -301,7 +276,7 @@ async function introduce(name) {
       reply = await post("more", {});
     } catch (error) { // no name that the server takes
       trouble(error.message);
-      name = await named(name);
+      name = await named(name, false);
     }
   }
   keepName(name);
@@ -325,7 +300,7 @@ async function main() {
   pressing("undo", undo);
   $("again").onclick = showAgain;
   $("who").onclick = async () => {
-    const name = busy ? annotator : await named(annotator);
+    const name = busy ? annotator : await named(annotator, annotator !== "");
     if (name !== annotator) introduce(name);
   };
   $("frame").onclick = () => zoom(current?.element);
@@ -336,10 +311,11 @@ async function main() {
     $("copy").textContent = "Copied";
   };
   document.addEventListener("keydown", pressed);
+  for (const sign of ["keydown", "pointerdown", "pointermove"]) document.addEventListener(sign, awake, { capture: true });
   const goodbye = () => new Blob([JSON.stringify({ annotator, page })], { type: "application/json" });
   addEventListener("pagehide", () => navigator.sendBeacon("release", goodbye()));
   addEventListener("pageshow", (event) => event.persisted && hear());
-  await introduce(keptName() || (await named(asked.annotator)));
+  await introduce(keptName() || (await named(asked.annotator, false)));
   beat = setTimeout(hear, BEAT_MS);
 }
 
