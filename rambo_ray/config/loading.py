@@ -166,6 +166,8 @@ def relevant(config: Config) -> dict[str, Any]:
     without += [
         f"data.{key}" for key in NEWER_KEYS if getattr(config.data, key) == DataConfig.model_fields[key].default
     ]
+    if config.round.number == 1:  # a later round's data are its own
+        without.append("round.")
     kept = {key: value for key, value in flatten(config).items() if not key.startswith(tuple(without))}
     if config.cluster.reproducible != "machine":
         kept["cluster.reproducible"] = config.cluster.reproducible

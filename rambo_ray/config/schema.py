@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from rambo_ray.config.data import NEWER_KEYS, SCENARIO_KEYS, DataConfig
 from rambo_ray.config.growth import AcquisitionConfig, PretrainingConfig
+from rambo_ray.config.rounds import RoundConfig
 from rambo_ray.config.section import Count, CountOrNone, NonNegative, Section
 from rambo_ray.config.sections import (
     HEADS,
@@ -43,6 +44,7 @@ __all__ = [
     "NonNegative",
     "OutputConfig",
     "PretrainingConfig",
+    "RoundConfig",
     "Section",
     "UtilityModelConfig",
     "UtilitySamplesConfig",
@@ -85,6 +87,7 @@ class Config(Section):
     utility_model: UtilityModelConfig = Field(default_factory=UtilityModelConfig)  # type: ignore[arg-type]
     pretraining: PretrainingConfig = Field(default_factory=PretrainingConfig)  # type: ignore[arg-type]
     acquisition: AcquisitionConfig = Field(default_factory=AcquisitionConfig)  # type: ignore[arg-type]
+    round: RoundConfig = Field(default_factory=RoundConfig)  # type: ignore[arg-type]
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)  # type: ignore[arg-type]
     output: OutputConfig = Field(default_factory=OutputConfig)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rambo_ray.annotation import annotations, request
+from rambo_ray.annotation import record, request
 from rambo_ray.annotation.entries import NONE_OF_THESE, Entry
 from rambo_ray.annotation.request import Request
 from rambo_ray.annotation.settled import AnswersError, Settled, settle
@@ -154,30 +154,28 @@ class TestAnnotations:
     """annotations.parquet."""
 
     def test_what_is_written_is_read_back_in_the_order_picked(self, asked: Request) -> None:
-        assert annotations.read(asked) == ()
+        assert record.read(asked) == ()
         answers = (Settled("p/1.png", "cat", ("mia", "ben")), Settled("p/4.png", None, ("",)))
-        annotations.write(asked, answers[::-1])
-        assert annotations.read(asked) == answers
+        record.write(asked, answers[::-1])
+        assert record.read(asked) == answers
 
     def test_files_add_up_and_contradict_only_on_purpose(self, asked: Request) -> None:
         earlier = (Settled("p/1.png", "cat", ("mia",)), Settled("p/2.png", None, ("mia",)))
         fresh = (Settled("p/0.png", "dog", ("ben",)), Settled("p/1.png", "cat", ("ben",)))
-        assert [a.id for a in annotations.joined(asked, earlier, fresh)] == ["p/0.png", "p/1.png", "p/2.png"]
+        assert [a.id for a in record.joined(asked, earlier, fresh)] == ["p/0.png", "p/1.png", "p/2.png"]
         changed = (Settled("p/2.png", "cat", ("ben",)),)
         with pytest.raises(UserError, match=r"otherwise of 1 images \('p/2.png'\).*--replace"):
-            annotations.joined(asked, earlier, changed)
-        assert annotations.joined(asked, earlier, changed, replace=True)[1] == changed[0]
+            record.joined(asked, earlier, changed)
+        assert record.joined(asked, earlier, changed, replace=True)[1] == changed[0]
 
     def test_another_run_s_file_is_refused(self, asked: Request, tmp_path: Path) -> None:
         other = request.read(finished(tmp_path / "other", ["x"], classes=["a", "b"]))
-        (asked.folder / "annotations.parquet").write_bytes(
-            annotations.write(other, [Settled("x", "a", ())]).read_bytes()
-        )
+        (asked.folder / "annotations.parquet").write_bytes(record.write(other, [Settled("x", "a", ())]).read_bytes())
         with pytest.raises(UserError, match=r"does not belong to this run \('x'\)"):
-            annotations.read(asked)
+            record.read(asked)
         (asked.folder / "annotations.parquet").write_bytes(b"PAR1")
         with pytest.raises(UserError, match="not a file of rambo labels"):
-            annotations.read(asked)
+            record.read(asked)
 
 
 def test_those_left_out_are_named(asked: Request) -> None:
