@@ -59,7 +59,7 @@ def run(
     Raises RunError for what the cluster failed at.
     """
     config = plan.config
-    store = SampleStore(folder / "utility_samples", config.utility_samples.utility)
+    store = SampleStore.of_run(folder, config)
     if is_head(config.classifier.name):
         stages.begin("embeddings")
     seen = embed.inputs(session, config, problem, revealed, stages.progress)
@@ -71,6 +71,9 @@ def run(
 
     stages.begin("utility samples")  # lines 3, 6, 10, 11: what sets are worth
     measured, usage = cluster.measure(store, stages.progress)
+    if config.round.after is not None:
+        held = f"{store.reused(measured.retrained)} of {len(measured.retrained)} utility samples"
+        stages.say(f"{held} were measured in round {config.round.number - 1}; the others are of another S_0")
 
     stages.begin("base classifier")  # f trained on all of S_0
     before, images = cluster.base_classifier, cluster.inputs()

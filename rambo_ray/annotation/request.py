@@ -103,3 +103,10 @@ def _selection(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if not ids or len(set(ids)) != len(ids) or None in ids or None in positions:
         raise UserError(f"{path}: its ids are not {len(ids)} different ones; the same rambo run again writes it")
     return ids, positions
+
+
+def last_utility(asked: Request) -> float | None:
+    """u_hat's score of all that was picked, as the last step gives it; None where it gave none."""
+    table = pq.read_table(asked.folder / SELECTION, columns=["order", "utility"]).sort_by("order")
+    value = table["utility"][-1].as_py()
+    return None if value is None or value != value else float(value)

@@ -12,12 +12,12 @@ import time
 
 import numpy as np
 
+from rambo_ray.annotation import rounds
 from rambo_ray.cli.entry import configuration, shown
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import Config, is_head
-from rambo_ray.data import datasets
 from rambo_ray.pipeline import choices, plan
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.plan import Measured
@@ -41,11 +41,11 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
     Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
     """
     began = time.monotonic()
-    loaded = datasets.read(config.data, config.seed)
+    loaded = rounds.read(config)
     problem = loaded.problem
     stages = stages or Stages(every_s=config.output.progress_seconds)
-    if loaded.reading is not None:
-        stages.say(loaded.reading.text())
+    for text in loaded.said:
+        stages.say(text)
     config, chosen = choices.made(config, problem)
     todo = plan.make(config, problem)
     config = todo.config
@@ -58,7 +58,7 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
     output = Output.claim(folder, config)
     with connect(config.cluster) as session:
         stages.say(f"Ray: {session.describe()}")
-        store = SampleStore(output.folder / "utility_samples", config.utility_samples.utility)
+        store = SampleStore.of_run(output.folder, config)
         if is_head(config.classifier.name):
             stages.begin("embeddings")
         seen = embed.inputs(session, config, problem, None, stages.progress)

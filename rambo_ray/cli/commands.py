@@ -12,6 +12,7 @@ from typing import Any
 from rambo_ray.cli.entry import Command, Parser
 
 EXPORTED = ("label-studio", "cvat", "coco", "csv", "folder")
+RETURNED = ("labels", "label-studio", "cvat", "coco", "csv", "folder")
 
 
 def _run(parser: Parser) -> None:
@@ -26,6 +27,10 @@ def _run(parser: Parser) -> None:
     )
     parser.config_option()
     parser.output_option("output directory; the same one again resumes the run", required=False)
+    parser.add_argument("--round", metavar="N", type=int, help="go on after round N - 1, whose directory --after names")
+    parser.add_argument("--after", metavar="DIR", help="output directory of the round before; its answers join S_0")
+    answers = "where these answers are: annotations, by rambo labels; revealed, a benchmark's hidden labels"
+    parser.add_argument("--answers", choices=("annotations", "revealed"), help=answers)
     parser.add_argument("--dry-run", action="store_true", help="say what the run would cost on this cluster, and exit")
     parser.add_argument("--keys", action=_Keys, nargs=0, help="list all configuration keys and exit")
     parser.display_options()
@@ -119,6 +124,25 @@ def _completion(parser: Parser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "fish"))
 
 
+def _labels(parser: Parser) -> None:
+    parser.description = (
+        "Take in what the annotators returned: one answer per image, the labelled set with them, and f trained on it."
+    )
+    parser.epilog = "Partial answers add up: give what else comes back to the same command."
+    parser.add_argument("run", metavar="DIR", help="the run's output directory")
+    parser.add_argument("files", metavar="FILE", nargs="*", help="what came back; default: DIR/labels.jsonl")
+    parser.add_argument("--format", choices=RETURNED, help="what FILE must be; default: whatever it is")
+    parser.add_argument("--field", metavar="NAME", help="the question or column that is the class, where several could")
+    parser.add_argument(
+        "--rename", metavar="NAME=CLASS", action="append", help="what a class is called in FILE; repeats"
+    )
+    parser.add_argument("--resolve", metavar="WHO", help="who wins a tie of annotators: first, last, or one of them")
+    parser.add_argument("--skip-unknown", action="store_true", help="pass over images that were not asked for")
+    parser.add_argument("--replace", action="store_true", help="take these answers where earlier ones say otherwise")
+    parser.add_argument("--output", metavar="DIR", help="the labelled set; default: labeled_round_N in the run's DIR")
+    parser.add_argument("--no-train", action="store_true", help="only take the answers in")
+
+
 # A dictionary by name, in the order of `rambo --help`.
 COMMANDS = {
     command.name: command
@@ -127,6 +151,7 @@ COMMANDS = {
         Command("inspect", "Say what a run would read, and what is wrong with it.", _inspect, "rambo_ray.cli.inspect"),
         Command("export", "Give the picked images to the annotators' tool.", _export, "rambo_ray.cli.export"),
         Command("label", "Label what a run picked, on a page on this machine.", _label, "rambo_ray.cli.label"),
+        Command("labels", "Take the annotators' answers in, say what they are worth.", _labels, "rambo_ray.cli.labels"),
         Command("collect", "Collect a run's utility samples and nothing else.", _collect, "rambo_ray.cli.collect"),
         Command("sweep", "Try settings without labels of the pool, name the best.", _sweep, "rambo_ray.cli.sweep"),
         Command("benchmark", "Compare RAMBO with other strategies.", _benchmark, "rambo_ray.cli.benchmark"),

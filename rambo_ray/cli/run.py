@@ -9,12 +9,14 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rambo_ray.annotation import rounds
 from rambo_ray.classifier.training import TrainingSettings, choose_kernels
-from rambo_ray.cli.entry import configuration, shown
+from rambo_ray.cli.entry import shown
+from rambo_ray.cli.next_round import configuration
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config.schema import Config, is_head
-from rambo_ray.data import datasets, scenarios
+from rambo_ray.data import scenarios
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 from rambo_ray.data.reading import Reading
 from rambo_ray.errors import UserError
@@ -65,10 +67,10 @@ def execute(config: Config, stages: Stages | None = None) -> dict[str, Any]:
     """
     check_directory(config)
     began = time.monotonic()
-    loaded = datasets.read(config.data, config.seed)
+    loaded = rounds.read(config)
     stages = stages or Stages(every_s=config.output.progress_seconds)
-    if loaded.reading is not None:
-        stages.say(loaded.reading.text())
+    for text in loaded.said:
+        stages.say(text)
     return execute_on(config, loaded.problem, loaded.revealed, stages, began, loaded.reading).metrics
 
 
@@ -90,7 +92,7 @@ def execute_on(
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
     config = todo.config
     stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
-    output = Output.claim(folder, config)
+    output = Output.claim(folder, config, problem=problem)
     if reading is not None:
         output.write_json("data.json", reading.as_json())
     with connect(config.cluster) as session:
@@ -115,11 +117,11 @@ def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecas
 
     Raises UserError for what cannot be run.
     """
-    loaded = datasets.read(config.data, config.seed)
+    loaded = rounds.read(config)
     problem, revealed = loaded.problem, loaded.revealed
     stages = stages or Stages(every_s=config.output.progress_seconds)
-    if loaded.reading is not None:
-        stages.say(loaded.reading.text())
+    for text in loaded.said:
+        stages.say(text)
     config, chosen = choices.made(config, problem)
     todo = plan.make(config, problem)
     config = todo.config
@@ -160,6 +162,8 @@ def _describe(config: Config, problem: Problem) -> str:
         f"{len(problem.pool)} in the pool ({each}, {len(problem.class_names)} classes); "
         f"picking {config.acquisition.budget}"
     )
+    if config.round.after is not None:
+        line = f"{line}\nround {config.round.number}, after {config.round.after}, whose answers are among the labelled"
     if config.data.scenario == "clean":
         return line
     rejected = f"; {len(problem.rejected)} rejected so far" if problem.rejected is not None else ""

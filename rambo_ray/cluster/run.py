@@ -217,7 +217,11 @@ class ClusterRun:
         if self.revealed is None:
             raise ValueError("this run's pool has no labels to answer with")
         acquired = selection.pool_index
-        joined = self.labeled.joined(self.seen.pool[acquired], self.revealed.pool_labels[acquired])
+        return self.answered_classifier(acquired, self.revealed.pool_labels[acquired])
+
+    def answered_classifier(self, acquired: np.ndarray, labels: np.ndarray) -> TrainedClassifier:
+        """f trained on S_1: S_0 and the images at positions `acquired` of the pool with their labels, or NONE."""
+        joined = self.labeled.joined(self.seen.pool[acquired], labels)
         return tasks.fetch(self._train(ray.put(joined), "final_classifier"), "the final classifier")
 
     def outputs(

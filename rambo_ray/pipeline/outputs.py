@@ -25,6 +25,8 @@ import numpy as np
 import pyarrow as pa
 
 from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.annotation.answers import LABELS
+from rambo_ray.annotation.record import ANNOTATIONS
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem
@@ -47,11 +49,17 @@ class Output:
     folder: Path
 
     @classmethod
-    def claim(cls, folder: str | os.PathLike[str], config: Config, space: str | None = None) -> Output:
+    def claim(
+        cls,
+        folder: str | os.PathLike[str],
+        config: Config,
+        space: str | None = None,
+        problem: Problem | None = None,
+    ) -> Output:
         """The directory for this run, made if need be, with its config.yaml; for a sweep also its space.yaml.
 
-        Raises UserError where another run's or sweep's results are, or nothing can be written;
-        nothing is touched then.
+        Raises UserError where another run's or sweep's results are, a finished run on other data than `problem` or
+        another choice that annotators have answered, or nothing can be written; nothing is touched then.
         """
         try:
             path = Path(folder).expanduser().resolve()
@@ -79,6 +87,7 @@ class Output:
                     f"--output {path}: holds a run with {keys[0]}={first}, this one has {second}; "
                     "give another directory or the same value"
                 )
+            _check_finished(path, earlier, config, problem)
         elif holds_anything:
             raise UserError(f"--output {path}: not empty and not a run's directory; give another one")
         output = cls(path)
@@ -120,6 +129,24 @@ class Output:
         return path
 
 
+def _check_finished(path: Path, earlier: Config, config: Config, problem: Problem | None) -> None:
+    """Raise UserError where a run has finished that this one would put out of reach: its images, or its answers."""
+    if problem is not None and (path / "manifest.json").is_file():
+        data = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("data", {})
+        if (data.get("fingerprint"), data.get("pool_fingerprint")) != (problem.fingerprint, problem.pool_fingerprint):
+            raise UserError(
+                f"--output {path}: holds a finished run on other images, which would be overwritten; give another "
+                f"directory (and, where its answers have joined the labelled images: --round 2 --after {path})"
+            )
+    answered = next((name for name in (ANNOTATIONS, LABELS) if (path / name).is_file()), None)
+    changed = [key for key in loading.differences(earlier, config) if not key.startswith(("cluster.", "output."))]
+    if answered is not None and changed and changed != ["method"]:
+        raise UserError(
+            f"--output {path}: {answered} answers its choice of images, and {changed[0]} may lead to another; give "
+            "another directory"
+        )
+
+
 def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]:
     """What the results depend on besides the configuration: versions, data, machine, code."""
     return {
@@ -131,12 +158,17 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
             "classes": list(problem.class_names),
             ("vector_shape" if problem.of_vectors else "image_shape"): list(problem.shape),
         },
+        "round": {"number": config.round.number, "after": _resolved(config.round.after)},
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "precision": precision,
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _resolved(folder: str | None) -> str | None:
+    return None if folder is None else str(Path(folder).expanduser().resolve())
 
 
 def _shown(value: object) -> str:

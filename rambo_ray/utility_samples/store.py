@@ -15,10 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rambo_ray.config.schema import Config
 from rambo_ray.errors import RunError
 from rambo_ray.files import replacing
 from rambo_ray.utility_samples.sampling import Measurement, Utility, UtilitySample
 
+FOLDER = "utility_samples"
 _MEASURED = ("accuracy", "soft_accuracy", "val_loss")
 _DEVIATIONS = ("accuracy_std", "soft_accuracy_std", "val_loss_std")
 _COLUMNS = {"images_seen": "passes"}  # where a file calls a measurement's field otherwise
@@ -46,16 +48,23 @@ SCHEMA = pa.schema(
 class SampleStore:
     """The folder `utility_samples/` of an output directory."""
 
-    def __init__(self, folder: str | Path, utility: Utility) -> None:
-        """Use `folder`, made when first written to; `utility` is what the column of that name holds."""
+    def __init__(self, folder: str | Path, utility: Utility, earlier: str | Path | None = None) -> None:
+        """Use `folder`, made when first written to; `utility` is what the column of that name holds.
+
+        earlier: the folder of another run whose samples count, too; it is only read.
+        """
         self.folder = Path(folder)
         self.utility = utility
         self._rows: set[tuple[str, int, int]] = set()
         self.measurements: dict[str, Measurement] = {}
-        self._read()
+        if earlier is not None:
+            self._read(Path(earlier))
+        self.borrowed = frozenset(self.measurements)
+        self._rows.clear()  # what is used of them is written here, too
+        self._read(self.folder)
 
-    def _read(self) -> None:
-        for path in sorted(self.folder.glob("part-*.parquet")):
+    def _read(self, folder: Path) -> None:
+        for path in sorted(folder.glob("part-*.parquet")):
             try:
                 rows = pq.read_table(path).to_pylist()
                 for row in rows:
@@ -64,6 +73,17 @@ class SampleStore:
             except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())[:120]
                 raise RunError(f"{path}: not a file of utility samples ({reason}); delete it and run again") from error
+
+    @classmethod
+    def of_run(cls, folder: Path, config: Config) -> SampleStore:
+        """The samples of a run in `folder`; a later round's are also looked for in those of the round before."""
+        after = config.round.after
+        earlier = None if after is None else Path(after).expanduser() / FOLDER
+        return cls(folder / FOLDER, config.utility_samples.utility, earlier)
+
+    def reused(self, samples: Iterable[UtilitySample]) -> int:
+        """How many of `samples` an earlier run has measured."""
+        return len({sample.sample_id for sample in samples} & self.borrowed)
 
     def missing(self, samples: Iterable[UtilitySample]) -> list[UtilitySample]:
         """Those of `samples` that no file holds a measurement of; each content once, in order."""

@@ -1,0 +1,41 @@
+"""The configuration of a run of any round: a later one's is that of the round before, unless told otherwise."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rambo_ray import numerics
+from rambo_ray.annotation import request, rounds
+from rambo_ray.cli import entry, ready
+from rambo_ray.config import loading
+from rambo_ray.config.schema import Config
+from rambo_ray.errors import UserError
+
+_ONLY_LATER = {"round": "--round", "answers": "--answers"}
+
+
+def configuration(parsed: argparse.Namespace) -> Config:
+    """What `--config`, the overrides, and `--round`, `--after` and `--answers` say.
+
+    Without --config a later round takes the configuration of the round before, but for its output directory; its data
+    are always those. Raises UserError where they do not go together.
+    """
+    if parsed.after is None:
+        for name, option in _ONLY_LATER.items():
+            if (value := getattr(parsed, name)) not in (None, 1):
+                raise UserError(f"{option} {value}: goes on from another round; give its directory: --after DIR")
+        return entry.configuration(parsed)
+    asked = request.read(parsed.after)
+    known = loading.read_stored(asked.folder / "config.yaml").model_dump()
+    content: dict[str, Any] = known
+    if parsed.config is not None:
+        content = {**loading.read_yaml(ready.file("config", parsed.config)), "data": known["data"]}
+    number = asked.config.round.number + 1 if parsed.round is None else parsed.round
+    said = {"number": number, "after": str(asked.folder.resolve()), "answers": parsed.answers or "annotations"}
+    content = {**content, "data": rounds.expected(asked).data.model_dump(), "round": said}
+    content["output"] = {**(content.get("output") or {}), "dir": None}
+    config = loading.parse(loading.apply_overrides(content, parsed.overrides))
+    rounds.before(config)
+    numerics.settle(config.cluster.reproducible, restart=parsed.restart)
+    return config
