@@ -76,6 +76,11 @@ class Output:
                 earlier = loading.read_stored(known)
             except UserError as error:
                 raise UserError(f"--output {path}: its config.yaml is not of this version ({error})") from error
+            if earlier.round != config.round:
+                held = f"round {earlier.round.number}{_after(earlier)}, and this is round {config.round.number}"
+                raise UserError(
+                    f"--output {path}: holds {held}{_after(config)}; every round has its own directory: give another"
+                )
             keys = [
                 key
                 for key in loading.differences(earlier, config)
@@ -165,6 +170,10 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
         "precision": precision,
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _after(config: Config) -> str:
+    return "" if config.round.after is None else f" after {config.round.after}"
 
 
 def _resolved(folder: str | None) -> str | None:
