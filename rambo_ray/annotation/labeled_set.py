@@ -64,7 +64,7 @@ def written(asked: Request, answers: Sequence[Settled], output: str | None) -> I
         yield None
         return
     every = [answer for over in rounds.chain(asked) for answer in over.answers] + list(answers)
-    none_label = getattr(data, "none_label", None)
+    none_label = data.none_label
     bought = [Bought(a.id, label) for a in every if (label := none_label if a.label is None else a.label) is not None]
     made = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
     ready = LabeledSet(place, made)

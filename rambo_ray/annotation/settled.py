@@ -66,7 +66,7 @@ def settle(
     images that were not asked for are counted instead of refused. Raises AnswersError, and UserError for renames or a
     resolve that mean nothing.
     """
-    meaning = _Meaning(request.class_names, renames or {})
+    meaning = _Meaning(request.class_names, renames or {}, request.data.none_label)
     _check_resolve(resolve, entries)
     problems: list[str] = []
     remarks: list[str] = []
@@ -110,11 +110,11 @@ def settle(
 class _Meaning:
     """Which class a name means."""
 
-    def __init__(self, class_names: Sequence[str], renames: Mapping[str, str]) -> None:
+    def __init__(self, class_names: Sequence[str], renames: Mapping[str, str], none_label: str | None) -> None:
         self.class_names, self.unknown = class_names, Counter[str]()
-        self._known: dict[str, str | None] = {}
-        if NONE_OF_THESE not in class_names:
-            self._known[NONE_OF_THESE] = None
+        self._known: dict[str, str | None] = {NONE_OF_THESE: None}
+        if none_label is not None:
+            self._known[none_label] = None
         self._known.update({name: name for name in class_names})
         for name, target in renames.items():
             if target not in self._known:

@@ -285,3 +285,20 @@ class TestInterpolated:
         store.write_interpolated(drawn)
         assert store.missing(drawn) == drawn
         assert SampleStore(tmp_path, "accuracy").missing(drawn) == drawn
+
+
+def test_an_earlier_run_s_samples_count_and_are_written_where_they_are_used(tmp_path: Path) -> None:
+    drawn = samples(4)
+    SampleStore(tmp_path / "one", "accuracy").append(drawn)
+    before = {path: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    store = SampleStore(tmp_path / "two", "accuracy", tmp_path / "one")
+    wanted, others = drawn[:3], samples(2, "somebody else")
+    assert store.reused([*wanted, *others, wanted[0]]) == 3
+    assert places(store.missing([*wanted, *others])) == places(others)
+    store.append(store.measured(wanted))
+    assert rows(tmp_path / "two") == sorted(places(wanted))
+    assert {path: path.read_bytes() for path in (tmp_path / "one").iterdir()} == before
+    alone = SampleStore(tmp_path / "two", "accuracy")
+    assert alone.reused(wanted) == 0 and alone.measurements == {
+        s.sample_id: store.measurements[s.sample_id] for s in wanted
+    }
