@@ -74,6 +74,15 @@ class _Before:
         return tuple(Settled(name, label, ("revealed",)) for name, label in zip(asked.ids, names, strict=True))
 
 
+def check_first(config: Config, what: str) -> None:
+    """Raise UserError where `what`, which reads its data without rounds, is asked about a later one."""
+    if config.round.number > 1:
+        raise UserError(
+            f"round.number={config.round.number}: {what} knows nothing of rounds; give it the labelled set that rambo "
+            "labels has written, and leave out round.*"
+        )
+
+
 def before(config: Config) -> _Before:
     """The round before a later one's. Raises UserError where it is none, or of other data."""
     after = config.round.after

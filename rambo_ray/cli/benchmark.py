@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from rambo_ray import numerics
+from rambo_ray.annotation import rounds
 from rambo_ray.benchmark import experiment, layout
 from rambo_ray.benchmark import report as benchmark_report
 from rambo_ray.benchmark import results as benchmark_results
@@ -34,6 +35,8 @@ def called(parsed: argparse.Namespace) -> int:
             raise UserError(f"--{option}: is needed; see {parsed.program} --help")
     file = ready.file("experiment", parsed.experiment)
     wanted = experiment.load(file, ready.configs(), parsed.overrides, parsed.seeds, parsed.budgets)
+    for panel in wanted.panels:
+        rounds.check_first(panel.config, "a benchmark")
     numerics.settle(wanted.panels[0].config.cluster.reproducible, restart=parsed.restart)
     command = f"rambo benchmark --experiment {parsed.experiment} --output {parsed.output}"
     command += f" --seeds {parsed.seeds}" if parsed.seeds is not None else ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from rambo_ray import numerics
 from rambo_ray.annotation import request, rounds
+from rambo_ray.annotation.request import Request
 from rambo_ray.cli import entry, ready
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
@@ -27,10 +29,9 @@ def configuration(parsed: argparse.Namespace) -> Config:
                 raise UserError(f"{option} {value}: goes on from another round; give its directory: --after DIR")
         return entry.configuration(parsed)
     asked = request.read(parsed.after)
-    known = loading.read_stored(asked.folder / "config.yaml").model_dump()
-    content: dict[str, Any] = known
+    content = _of_the_round_before(asked)
     if parsed.config is not None:
-        content = {**loading.read_yaml(ready.file("config", parsed.config)), "data": known["data"]}
+        content = loading.read_yaml(ready.file("config", parsed.config))
     number = asked.config.round.number + 1 if parsed.round is None else parsed.round
     said = {"number": number, "after": str(asked.folder.resolve()), "answers": parsed.answers or "annotations"}
     content = {**content, "data": rounds.expected(asked).data.model_dump(), "round": said}
@@ -39,3 +40,18 @@ def configuration(parsed: argparse.Namespace) -> Config:
     rounds.before(config)
     numerics.settle(config.cluster.reproducible, restart=parsed.restart)
     return config
+
+
+def _of_the_round_before(asked: Request) -> dict[str, Any]:
+    """What was set of its configuration: defaults that followed from its data follow from the new ones anew."""
+    content = asked.config.model_dump()
+    known = json.loads((asked.folder / "manifest.json").read_text(encoding="utf-8")).get("keys_set")
+    if known is None:  # an earlier version's: all counts as set
+        return content
+    return {
+        section: {name: inner for name, inner in value.items() if f"{section}.{name}" in known}
+        if isinstance(value, dict)
+        else value
+        for section, value in content.items()
+        if isinstance(value, dict) or section in known
+    }

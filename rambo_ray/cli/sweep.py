@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rambo_ray.annotation import rounds
 from rambo_ray.cli import ready
 from rambo_ray.cli.entry import configuration, shown
 from rambo_ray.cluster import prepare, sweep
@@ -37,6 +38,7 @@ ORACLE = "ORACLE: these results use labels of the pool, which a real user does n
 def called(parsed: argparse.Namespace) -> int:
     """The command `sweep`; returns its exit code, 1 where no trial finished."""
     base = configuration(parsed)
+    rounds.check_first(base, "a sweep")
     space_file = ready.file("space", parsed.space)
     space = search_space.load(space_file, base)
     samples = Path(parsed.samples) if parsed.samples else None

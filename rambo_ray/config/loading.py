@@ -154,6 +154,15 @@ def flatten(config: Config) -> dict[str, Any]:
     return flat
 
 
+def keys_set(config: Config) -> list[str]:
+    """The dotted keys that somebody has set: all others have defaults, which may follow from the data."""
+    content = config.model_dump(exclude_unset=True)
+    found = []
+    for key, value in content.items():
+        found += [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
+    return found
+
+
 def relevant(config: Config) -> dict[str, Any]:
     """The keys that can change a result beyond rounding, by their dotted names; with `any_x86`, rounding counts."""
     without = ["cluster.", "output.", "data.root", "data.download", "classifier.kernels", "classifier.embedding_cache"]

@@ -156,6 +156,7 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
     """What the results depend on besides the configuration: versions, data, machine, code."""
     return {
         "seed": config.seed,
+        "keys_set": loading.keys_set(config),
         "data": {
             "name": config.data.name,
             "fingerprint": problem.fingerprint,
