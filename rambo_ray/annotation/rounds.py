@@ -21,6 +21,7 @@ from rambo_ray.data import datasets
 from rambo_ray.data.images import Images, LabeledImages
 from rambo_ray.data.items import Items
 from rambo_ray.data.problem import NONE, Labeled, Problem, Revealed, statistics
+from rambo_ray.data.reading import Reading
 from rambo_ray.errors import UserError
 
 # Where the same images may lie, and what a later round may say otherwise of its data.
@@ -35,17 +36,45 @@ class Answered:
     answers: tuple[Settled, ...]
 
 
-def load(config: Config) -> tuple[Problem, Revealed | None]:
-    """The problem of a run of any round, and what an evaluation may know.
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """The problem of a run of any round, what an evaluation may know (None for one's own data), and what was read.
+
+    said: what a person should be told of it, a text each.
+    """
+
+    problem: Problem
+    revealed: Revealed | None
+    reading: Reading | None
+    said: tuple[str, ...]
+
+
+def read(config: Config) -> Loaded:
+    """The problem of a run of any round.
 
     Raises UserError where the data, the round before or its answers are not there or do not fit.
     """
     if config.round.after is None:
-        return datasets.load(config.data, config.seed)
+        first = datasets.read(config.data, config.seed)
+        text = () if first.reading is None else (first.reading.text(),)
+        return Loaded(first.problem, first.revealed, first.reading, text)
     over = before(config)
-    problem, revealed = load(over.request.config)
-    check_unchanged(over.request, problem)
-    return advanced(problem, revealed, over.answers_in(problem, revealed))
+    earlier = read(over.request.config)
+    check_unchanged(over.request, earlier.problem)
+    answers = over.answers_in(earlier.problem, earlier.revealed)
+    problem, revealed = advanced(earlier.problem, earlier.revealed, answers)
+    refused = sum(answer.rejected for answer in answers)
+    copies = len(earlier.problem.pool) - len(problem.pool) - len(answers)
+    line = f"round {config.round.number}, after {config.round.after}: {len(answers) - refused} images have joined S_0"
+    line += f", {refused} belong to no class" if refused else ""
+    line += f"; {copies} exact copies of them are out of the pool, too" if copies else ""
+    return Loaded(problem, revealed, earlier.reading, (*earlier.said, line))
+
+
+def load(config: Config) -> tuple[Problem, Revealed | None]:
+    """The same without what is said."""
+    loaded = read(config)
+    return loaded.problem, loaded.revealed
 
 
 @dataclass(frozen=True)
@@ -136,14 +165,17 @@ def advanced(
 ) -> tuple[Problem, Revealed | None]:
     """The problem after `answers`, which are of images of its pool, and what stays hidden of it.
 
-    Raises UserError where nothing is left in the pool.
+    Exact copies of what was answered leave the pool, too: nobody would learn anything from their labels. Raises
+    UserError where nothing is left in the pool.
     """
     places = {name: place for place, name in enumerate(problem.pool.ids)}
     positions = np.array([places[answer.id] for answer in answers], dtype=np.int64)
     labels = codes(problem, answers)
-    left = np.setdiff1d(np.arange(len(problem.pool)), positions, assume_unique=True)
+    contents = problem.pool.digests()
+    known = {contents[place] for place in positions}
+    left = np.array([place for place, content in enumerate(contents) if content not in known], dtype=np.int64)
     if not len(left):
-        raise UserError("every image of the pool is annotated; there is nothing left to pick in another round")
+        raise UserError("every image of the pool is annotated, or a copy of one that is: there is nothing left to pick")
     bought, refused = positions[labels != NONE], positions[labels == NONE]
     labeled = _with(problem.labeled, problem.pool.take(bought), labels[labels != NONE])
     rejected = problem.pool.take(refused) if len(refused) else None

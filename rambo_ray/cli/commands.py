@@ -93,6 +93,7 @@ def _export(parser: Parser) -> None:
     parser.add_argument(
         "--url-prefix", metavar="URL", help="what stands before an id in an image's address: https://example.org/pool/"
     )
+    parser.display_options()
 
 
 def _label(parser: Parser) -> None:
@@ -141,6 +142,7 @@ def _labels(parser: Parser) -> None:
     parser.add_argument("--replace", action="store_true", help="take these answers where earlier ones say otherwise")
     parser.add_argument("--output", metavar="DIR", help="the labelled set; default: labeled_round_N in the run's DIR")
     parser.add_argument("--no-train", action="store_true", help="only take the answers in")
+    parser.display_options()
 
 
 # A dictionary by name, in the order of `rambo --help`.

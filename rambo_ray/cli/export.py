@@ -6,7 +6,7 @@ import argparse
 
 from rambo_ray.annotation import exported, request
 from rambo_ray.annotation.exported import Reach
-from rambo_ray.progress import Stages
+from rambo_ray.cli.entry import shown
 
 _NEXT = {
     "label-studio": "set labelling.xml as the project's labelling interface (Code), then import tasks.json",
@@ -25,17 +25,17 @@ _SERVED = (
 def called(parsed: argparse.Namespace) -> int:
     """The command `export`; returns its exit code."""
     asked = request.read(parsed.run)
-    stages = Stages()
-    shown = stages.progress(len(asked.ids), label="images")
-    reach = Reach(parsed.url_prefix, parsed.images)
-    files = exported.write(asked, parsed.to, parsed.output, reach, shown.advance)
-    if shown.done:
-        shown.close()
-    stages.say(f"{len(asked.ids)} images to annotate, in the order picked, of {len(asked.class_names)} classes")
-    for file in files:
-        stages.say(f"  {file}")
-    stages.say(f"next: {_NEXT[parsed.to]}")
-    if parsed.to == "label-studio" and parsed.url_prefix is None:
-        stages.say(_SERVED)
-    stages.say(f"then: rambo labels {parsed.run} FILE, with what comes back")
+    with shown(parsed, 5.0) as stages:
+        copied = stages.progress(len(asked.ids), label="images")
+        reach = Reach(parsed.url_prefix, parsed.images)
+        files = exported.write(asked, parsed.to, parsed.output, reach, copied.advance)
+        if copied.done:
+            copied.close()
+        lines = [f"{len(asked.ids)} images to annotate, in the order picked, of {len(asked.class_names)} classes"]
+        lines += [f"  {file}" for file in files]
+        lines.append(f"next: {_NEXT[parsed.to]}")
+        if parsed.to == "label-studio" and parsed.url_prefix is None:
+            lines.append(_SERVED)
+        lines.append(f"then: rambo labels {parsed.run} FILE, with what comes back")
+        stages.say("\n".join(lines))
     return 0

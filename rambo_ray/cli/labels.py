@@ -18,6 +18,7 @@ from rambo_ray.annotation.answers import LABELS
 from rambo_ray.annotation.entries import NONE_OF_THESE, Entry
 from rambo_ray.annotation.request import Request
 from rambo_ray.annotation.settled import AnswersError, Outcome, Settled
+from rambo_ray.cli.entry import shown
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
@@ -35,12 +36,12 @@ ANSWERED = "answered.json"
 def called(parsed: argparse.Namespace) -> int:
     """The command `labels`; returns its exit code."""
     asked = request.read(parsed.run)
-    stages = Stages(every_s=asked.config.output.progress_seconds)
-    outcome = _settled(asked, parsed, stages)
-    earlier = record.read(asked) if not parsed.replace else _readable(asked)
-    answers = record.joined(asked, earlier, outcome.answers, replace=parsed.replace)
     numerics.settle(asked.config.cluster.reproducible, restart=parsed.restart)
-    execute(asked, answers, stages, output=parsed.output, train=not parsed.no_train, tied=outcome.tied)
+    with shown(parsed, asked.config.output.progress_seconds) as stages:
+        outcome = _settled(asked, parsed, stages)
+        earlier = record.read(asked) if not parsed.replace else _readable(asked)
+        answers = record.joined(asked, earlier, outcome.answers, replace=parsed.replace)
+        execute(asked, answers, stages, output=parsed.output, train=not parsed.no_train, tied=outcome.tied)
     return 0
 
 
@@ -201,10 +202,12 @@ def _compared(after: TrainedClassifier, metrics: Mapping[str, Any], asked: Reque
 
 def _said(found: Mapping[str, Any], config: Config, answered: int, asked: int) -> str:
     lines = []
-    for name, shown in (("validation", "S_val"), ("test", "test")):
+    for name, called_so in (("validation", "S_val"), ("test", "test")):
         before, after = found["accuracy_before"].get(name), found["accuracy_after"][name]
         if before is not None and after is not None:
-            lines.append(f"accuracy on {shown:<6} {before:.3f} -> {after:.3f} ({100 * (after - before):+.1f} points)")
+            lines.append(
+                f"accuracy on {called_so:<6} {before:.3f} -> {after:.3f} ({100 * (after - before):+.1f} points)"
+            )
     unit = config.utility_samples.utility.replace("_", " ")
     if (forecast := found["utility_forecast"]) is not None:
         partly = "" if answered == asked else f", for all {asked} images"

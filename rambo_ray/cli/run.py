@@ -162,8 +162,6 @@ def _describe(config: Config, problem: Problem) -> str:
         f"{len(problem.pool)} in the pool ({each}, {len(problem.class_names)} classes); "
         f"picking {config.acquisition.budget}"
     )
-    if config.round.after is not None:
-        line = f"{line}\nround {config.round.number}, after {config.round.after}, whose answers are among the labelled"
     if config.data.scenario == "clean":
         return line
     rejected = f"; {len(problem.rejected)} rejected so far" if problem.rejected is not None else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,17 @@ def test_every_image_is_somewhere_once(
             assert (now.mean, now.std) == (start.mean, start.std)
         else:
             assert (now.mean, now.std) == statistics(now.labeled.array)
+
+
+def test_exact_copies_of_what_is_known_are_not_asked_for_again() -> None:
+    start = problem()
+    twice = np.ascontiguousarray(start.pool.array[[0, 1, 0, 2, 1, 3]])
+    copied = replace(start, pool=Images(twice, start.pool.ids))
+    answers = [Settled(copied.pool.ids[0], "cat", ()), Settled(copied.pool.ids[4], None, ())]
+    now, revealed = rounds.advanced(copied, Revealed(np.arange(6) % 3, None), answers)
+    assert now.pool.ids == (copied.pool.ids[3], copied.pool.ids[5]) and len(now.labeled) == 3
+    assert revealed is not None and revealed.pool_labels.tolist() == [0, 2]
+    assert now.rejected is not None and len(now.rejected) == 1
 
 
 def of_digits(folder: Path, *more: str, asked: int = 5) -> tuple[Request, Problem]:
