@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.acquisition.pool_view import PoolView
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
@@ -34,7 +35,7 @@ class Outcome:
     """What a run found.
 
     held_out: how u_hat does on sets it was not fitted to; followed: whether the run took its word; compared: what
-    the picked images' evidence is like, None without mock rounds.
+    the picked images' evidence is like, None without mock rounds; view: a part of the pool as f sees it.
     """
 
     selection: Selection
@@ -47,6 +48,7 @@ class Outcome:
     ranking: RankingQuality
     followed: bool
     compared: ComparedEvidence | None
+    view: PoolView
     usage: Usage
 
 
@@ -90,7 +92,7 @@ def run(
 
     stages.begin("acquisition")  # lines 15 to 26: a batch at a time what u_hat ranks highest
     selection = cluster.acquire(margins, model) if followed else cluster.follow_filter(margins)
-    compared = cluster.compare(margins, selection)
+    looked = cluster.compare(margins, selection), cluster.look(margins, selection)  # for the report
 
     after = None
     if revealed is not None:  # benchmark mode: the annotators answer, f is trained on S_1
@@ -101,4 +103,4 @@ def run(
     interpolated = with_utilities(measured.interpolation, fitted.interpolated)
     store.write_interpolated(interpolated)
     samples = [*measured.retrained, *interpolated]
-    return Outcome(selection, margins, samples, fitted, before, after, held_out, quality, followed, compared, usage)
+    return Outcome(selection, margins, samples, fitted, before, after, held_out, quality, followed, *looked, usage)

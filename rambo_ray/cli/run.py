@@ -270,6 +270,8 @@ def _write(
         held_out=outcome.held_out,
         u_hat=outcome.fit.fitted if isinstance(outcome.fit, QuadraticFit) else None,
         compared=outcome.compared,
+        view=outcome.view,
+        folder=str(output.folder),
     )
     output.write_text("report.html", render(content))
     output.write_selection(outcome.selection, problem.pool.ids)

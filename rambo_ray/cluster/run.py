@@ -13,10 +13,11 @@ import numpy as np
 import ray
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import controls, greedy
+from rambo_ray.acquisition import controls, greedy, pool_view
 from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.acquisition.candidates import Sloped
 from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.acquisition.pool_view import PoolView
 from rambo_ray.cluster import evidence, fit, tasks
 from rambo_ray.cluster.collect import Labeled, measure
 from rambo_ray.cluster.evidence import Opinions
@@ -192,6 +193,18 @@ class ClusterRun:
             return None
         filtered = greedy.smallest_margins(margins, self.plan.config.acquisition.margin_pool)
         return judging.compared(selection.pool_index, filtered, len(margins), self.evidence_of)
+
+    def look(self, margins: np.ndarray, selection: Selection) -> PoolView:
+        """A part of the pool as f sees it, for the report."""
+        return pool_view.look(
+            selection,
+            margins,
+            np.arange(len(margins)),
+            self.plan.config.acquisition,
+            lambda positions: self.outputs(self.seen.pool[positions]),
+            lambda positions: self.outputs(self.seen.labeled[positions]),
+            len(self.problem.labeled),
+        )
 
     def strategy_inputs(
         self, positions: np.ndarray | None = None, done: Callable[[int], None] = lambda count: None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.acquisition.pool_view import PoolView
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.report.reading import Judgement
@@ -30,7 +31,8 @@ class ReportContent:
     without known labels. margins: of f, [N]. samples: retrained and interpolated. history: one row
     per outer epoch of the fit, none for a regression. held_out: u_hat's scores and true utilities [G] of sets it
     was not fitted to. u_hat: the quadratic one, None for the network. compared: mean evidence [F] of the picked
-    images and of what they were picked from, None where none was gathered.
+    images and of what they were picked from, None where none was gathered. view: a part of the pool as f sees it,
+    None where nobody looked. folder: where the run's files are.
     """
 
     config: Config
@@ -45,6 +47,8 @@ class ReportContent:
     held_out: HeldOut
     u_hat: QuadraticModel | None = None
     compared: ComparedEvidence | None = None
+    view: PoolView | None = None
+    folder: str = "DIR"
 
     @property
     def followed(self) -> bool:

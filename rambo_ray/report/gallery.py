@@ -22,7 +22,7 @@ from rambo_ray.data.images import Images
 from rambo_ray.data.problem import NONE, Problem, Revealed
 
 # The page stays below 3 MB whatever is picked: pictures end where they have used up their share.
-MOST_BYTES = 1_600_000
+MOST_BYTES = 1_200_000
 TILE = 96  # pixels a picked image takes on the page, about
 PHOTO = 64  # images with a longer side are photographs: shrunk, JPEG, drawn smoothly
 PHOTO_PIXELS = 160
@@ -32,8 +32,8 @@ NAME_LETTERS, ID_LETTERS, SHORT_ID_LETTERS = 60, 200, 28
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One picked image: its picture as a data URI, its size on the page in pixels, its caption.
+class Picture:
+    """An image of the pool: its picture as a data URI, its size on the page in pixels, its id.
 
     source: "" of an embedding, which has no picture.
     """
@@ -42,10 +42,21 @@ class Tile:
     width: int
     height: int
     smooth: bool
-    order: int
-    step: int
     id: str
     short_id: str
+
+    @property
+    def most_bytes(self) -> int:
+        """What it takes on the page: its markup, its strings up to three times, a letter up to 5 when escaped."""
+        return len(self.source) + 500 + 15 * len(self.id)
+
+
+@dataclass(frozen=True)
+class Tile(Picture):
+    """A picture with its caption."""
+
+    order: int
+    step: int
     margin: float
     class_name: str | None
 
@@ -65,21 +76,25 @@ def tiles(selection: Selection, problem: Problem, revealed: Revealed | None, cou
     """The first `count` picked images, fewer where their pictures would exceed MOST_BYTES."""
     left = MOST_BYTES
     for order, index in enumerate(selection.pool_index[:count].tolist()):
-        source, width, height, smooth = "", TILE, 0, False
-        if isinstance(problem.pool, Images):
-            source, width, height, smooth = picture(problem.pool.pixels[index])
         name = None
         if revealed is not None:
             label = int(revealed.pool_labels[index])
             name = NO_CLASS if label == NONE else shortened(problem.class_names[label], NAME_LETTERS)
-        given = shortened(problem.pool.ids[index], ID_LETTERS)
-        # The markup around a picture, the strings in it up to three times, a letter up to 5 when escaped.
-        left -= len(source) + 500 + 15 * (len(given) + len(name or ""))
+        seen = pool_picture(problem, index)
+        left -= seen.most_bytes + 15 * len(name or "")
         if left < 0:
             return
         margin = float(selection.margin[order])
-        short_id = shortened(given, SHORT_ID_LETTERS)
-        yield Tile(source, width, height, smooth, order, int(selection.step[order]), given, short_id, margin, name)
+        yield Tile(**vars(seen), order=order, step=int(selection.step[order]), margin=margin, class_name=name)
+
+
+def pool_picture(problem: Problem, index: int) -> Picture:
+    """The pool's image at a position."""
+    given = shortened(problem.pool.ids[index], ID_LETTERS)
+    source, width, height, smooth = "", TILE, 0, False
+    if isinstance(problem.pool, Images):
+        source, width, height, smooth = picture(problem.pool.pixels[index])
+    return Picture(source, width, height, smooth, given, shortened(given, SHORT_ID_LETTERS))
 
 
 def picture(pixels: np.ndarray) -> tuple[str, int, int, bool]:

@@ -2,28 +2,37 @@
 
 It is read by the person who decides whether the picked images go to the annotators, so it opens
 with the outcome and the figures that support or weaken it, then shows the images themselves, and
-keeps how they were found for last. The page fetches nothing and runs nothing; every string from
-the data is escaped, and the page's content policy forbids scripts besides.
+keeps how they were found for last. The page fetches nothing; every string from the data is escaped, and the page's
+content policy forbids every script but its own, which it names by its hash: that sorts, finds and copies.
 
 N images in the pool, B picked, K classes.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
+from markupsafe import Markup
+
+from rambo_ray.acquisition.greedy import candidate_count
 from rambo_ray.config.loading import all_keys, differences, flatten
 from rambo_ray.config.schema import Config, is_head
 from rambo_ray.progress import duration
-from rambo_ray.report import gallery, plots
+from rambo_ray.report import balance, gallery, listing, plots
 from rambo_ray.report.content import ReportContent
 from rambo_ray.report.gallery import NAME_LETTERS, Bar, shortened
+from rambo_ray.report.near_copies import NEAR, near_copies
+from rambo_ray.report.next_steps import steps
+from rambo_ray.report.pool_map import pool_map
 from rambo_ray.report.reading import number, signed
 from rambo_ray.report.sections import model_plots, selection_plots
-from rambo_ray.report.wishes import Share, Wish, expected_shares, wishes
+from rambo_ray.report.wishes import Wish, wishes
 
 VALUE_LETTERS = 1000  # of a setting or a list of class names
 
@@ -42,7 +51,13 @@ def render(content: ReportContent) -> str:
     picked = len(content.selection.pool_index)
     images = (content.selection, content.problem, content.revealed)
     tiles = list(gallery.tiles(*images, content.config.output.report_images))
-    return gallery.template("report.html.j2").render(
+    script = resources.files("rambo_ray.report").joinpath("templates/report.js").read_text(encoding="utf-8")
+    listed, shares = listing.rows(content), balance.shares(content)
+    return gallery.template(
+        "report.html.j2"
+    ).render(
+        script=Markup(script),  # ours, and no string from the data is in it
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         dataset="your own pool" if content.config.data.name == "own" else content.config.data.name,
         picked=picked,
         pictures="1 image" if picked == 1 else f"{picked:,} images",
@@ -52,7 +67,18 @@ def render(content: ReportContent) -> str:
         column=max([gallery.TILE, *(tile.width for tile in tiles[:1])]),
         plot_size=plots.SIZE_PIXELS,
         classes=gallery.class_bars(*images),
-        expected=_expected(content),
+        balance=[] if shares is None else balance.rows(shares),
+        balance_said="" if shares is None else _spaced(balance.sentence(shares)),
+        opinions=content.compared is not None,
+        copies=near_copies(content),
+        near=NEAR,
+        map=pool_map(content),
+        removed=listing.removed(content),
+        removed_count=len(content.margins) - candidate_count(len(content.margins), content.config.acquisition),
+        rows=listed,
+        steps=steps(content),
+        revealed=content.revealed is not None,
+        by_size=_by_size(content),
         followed=content.followed,
         selection_plots=selection_plots(content),
         trust=_spaced(content.judgement.sentence()),
@@ -132,8 +158,13 @@ def _wishes(content: ReportContent) -> list[Wish]:
     return wishes(content.u_hat, content.evidence_names, budget, content.judgement.fraction)
 
 
-def _expected(content: ReportContent) -> list[Share]:
-    return [] if content.compared is None else expected_shares(content.compared, content.evidence_names)
+def _by_size(content: ReportContent) -> list[Bar]:
+    """u_hat's ranking of the held-out sets of each size; the mark is where a guess would be."""
+    return [
+        Bar(f"{size:,} images", round(100 * accuracy, 2), f"{100 * accuracy:.0f} %", 50.0)
+        for size, accuracy in content.judgement.by_size
+        if accuracy is not None
+    ]
 
 
 # -- how it was found ----------------------------------------------------------------------------

@@ -23,7 +23,8 @@ class Judgement:
     accuracy: share of comparable pairs in the right order, None where no two can be compared; chance: what 95 % of
     random scores stay within. gain, best_gain: how much more than the average the set is worth that u_hat ranks
     first, and the truly best one, in utility; fraction: whether that is a share of images, or else nats. followed:
-    whether the run took u_hat's word; filtered: images that it chose from in a step.
+    whether the run took u_hat's word; filtered: images that it chose from in a step. by_size: the accuracy of each
+    size.
     """
 
     count: int
@@ -36,6 +37,7 @@ class Judgement:
     fraction: bool
     followed: bool
     filtered: int
+    by_size: tuple[tuple[int, float | None], ...] = ()
 
     @classmethod
     def of(cls, metrics: Mapping[str, Any], config: Config) -> Judgement:
@@ -43,14 +45,17 @@ class Judgement:
         ranking, source = metrics["ranking"], config.utility_samples.source
         # A round is as large as what it buys, though the network's sets hold S_0, too.
         bought = source == "mock_rounds" and config.utility_model.features != "evidence"
-        held = [int(size) - bought * int(metrics["sizes"]["k"]) for size in ranking.get("held_out_by_size") or {}]
+        by_size = {
+            int(size) - bought * int(metrics["sizes"]["k"]): number(share)
+            for size, share in (ranking.get("held_out_by_size") or {}).items()
+        }
         low, high = (number(limit) for limit in ranking.get("held_out_chance") or (None, None))
         accuracy = number(ranking.get("held_out_pairwise_accuracy"))
         known = accuracy is not None and low is not None and high is not None
         return cls(
             count=int(ranking.get("held_out_subsets") or 0),
             kind={"mock_rounds": "mock rounds", "subsets": "subsets", "both": "sets"}[source],
-            sizes=tuple(sorted(held)),
+            sizes=tuple(sorted(by_size)),
             accuracy=accuracy if known else None,
             chance=(low or 0.0, high or 0.0),
             gain=number(ranking.get("held_out_gain")),
@@ -58,6 +63,7 @@ class Judgement:
             fraction=config.utility_samples.utility != "neg_val_loss",
             followed=bool(metrics.get("u_hat_followed", True)),
             filtered=min(config.acquisition.margin_pool, int(metrics["sizes"]["pool"])),
+            by_size=tuple(sorted(by_size.items())),
         )
 
     @property

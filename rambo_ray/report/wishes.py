@@ -1,8 +1,8 @@
-"""What u_hat wants, and what it got: its coefficients and the picked images' mean evidence, as rows of bars.
+"""What u_hat wants: its coefficients as rows of bars.
 
 Bars of the page's own, not a plot: class names may be long and of any script.
 
-F numbers of evidence, B picked; w and a as in `rambo_ray.utility_model.quadratic`.
+F numbers of evidence; w and a as in `rambo_ray.utility_model.quadratic`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rambo_ray.report.gallery import NAME_LETTERS, Bar, shortened
+from rambo_ray.report.gallery import NAME_LETTERS, shortened
 from rambo_ray.report.reading import signed
-from rambo_ray.utility_model.evidence import ComparedEvidence
 from rambo_ray.utility_model.quadratic import QuadraticModel
 
 MOST_ROWS = 30
@@ -74,41 +73,3 @@ def wishes(model: QuadraticModel, names: Sequence[str], budget: int, fraction: b
         )
 
     return [Wish(shortened(names[i], NAME_LETTERS), lean(i), lean(width + i)) for i in shown.tolist()]
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of the picked images as a bar, marked where it would end were they like the pool; the others in words."""
-
-    bar: Bar
-    filtered: str
-
-
-def expected_shares(compared: ComparedEvidence, names: Sequence[str]) -> list[Share]:
-    """The classes that images are of, by the second opinions, and how many f errs on: of many the largest shares.
-
-    `names`: of the F numbers, the last four of which are none of classes.
-    """
-    classes = len(names) - 4
-    by_share = np.argsort(-np.maximum(compared.picked[:classes], compared.pool[:classes]), kind="stable")
-    rows = [*np.sort(by_share[: MOST_ROWS - 1]).tolist(), len(names) - 1]
-    longest = max(float(compared.picked[rows].max()), float(compared.pool[rows].max())) or 1.0
-    return [
-        Share(
-            Bar(
-                name="f errs"
-                if i >= classes
-                else shortened(names[i].removeprefix("p(").removesuffix(")"), NAME_LETTERS),
-                length=round(100 * max(0.0, float(compared.picked[i])) / longest, 2),
-                value=_percent(compared.picked[i]),
-                mark=round(100 * float(compared.pool[i]) / longest, 2),
-                second=_percent(compared.pool[i]),
-            ),
-            _percent(compared.filtered[i]),
-        )
-        for i in rows
-    ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rambo_ray.acquisition import pool_view
 from rambo_ray.acquisition.greedy import Selection, step_sizes
-from rambo_ray.config.schema import Config
+from rambo_ray.acquisition.pool_view import PoolView
+from rambo_ray.config.schema import AcquisitionConfig, Config
 from rambo_ray.data.images import Images, LabeledImages
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.report import plots
@@ -102,6 +106,23 @@ def make_selection(margins: np.ndarray, budget: int, batch_size: int, per_step: 
     return Selection(index.astype(np.int64), step, margins[index].astype(np.float32), utility, scores)
 
 
+def make_view(
+    selection: Selection, margins: np.ndarray, problem: Problem, ask: AcquisitionConfig, embeddings: np.ndarray
+) -> PoolView:
+    """What a made f says: classes by chance, and these embeddings of S_0 and then the pool."""
+    k, classes = len(problem.labeled), len(problem.class_names)
+    logits = np.random.default_rng(6).normal(0, 2, (len(margins), classes)).astype(np.float32)
+    return pool_view.look(
+        selection,
+        margins,
+        np.arange(len(margins)),
+        ask,
+        lambda positions: (logits[positions], embeddings[k + positions]),
+        lambda positions: (logits[positions], embeddings[positions]),
+        k,
+    )
+
+
 def make_metrics(k: int, num_pool: int, budget: int, batch_size: int) -> dict[str, Any]:
     return {
         "sizes": {
@@ -169,17 +190,21 @@ def make_content(
             "output": {"report_images": report_images},
         }
     )
+    selection = make_selection(margins, budget, batch_size)
+    rows = np.random.default_rng(7).normal(0, 1, (len(problem.labeled) + num_pool, 6)).astype(np.float32)
     return ReportContent(
         config=config,
         metrics=make_metrics(k, num_pool, budget, batch_size),
         manifest={"seed": 0, "data": {"name": "digits", "classes": list(names)}, "versions": {"torch": None}},
         problem=problem,
         revealed=revealed,
-        selection=make_selection(margins, budget, batch_size),
+        selection=selection,
         margins=margins,
         samples=samples,
         history=make_history(3, 20),
         held_out=HeldOut(scores, held_out, ((-1, 150),) * len(scores), (150,) * len(scores)),
+        view=make_view(selection, margins, problem, config.acquisition, rows),
+        folder="/home/me/my runs/first",
     )
 
 
@@ -189,14 +214,17 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
+        self.text, self.scripts = "", ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.tags and self.tags[-1][0] == "script" and self.cdata_elem == "script":
+            self.scripts += data
+        else:
+            self.text += data
 
     def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
         return [a for t, a in self.tags if t == tag and all(a.get(k) == v for k, v in wanted.items())]
@@ -207,7 +235,9 @@ def page(content: ReportContent) -> Page:
     html = render(content)
     assert len(html.encode()) < MAX_BYTES
     found = Page(html)
-    assert not found.all("script")
+    policy = found.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"] or ""
+    allowed = base64.b64encode(hashlib.sha256(found.scripts.encode()).digest()).decode()
+    assert len(found.all("script")) == 1 and f"script-src 'sha256-{allowed}'" in policy and "unsafe-eval" not in policy
     assert not re.search(r"(?<!data-)\b(?:https?:)?//\w", re.sub(r"base64,[A-Za-z0-9+/=]+", "", html))
     for picture in found.all("img"):
         assert (picture["src"] or "").startswith("data:image/")

@@ -10,7 +10,7 @@ import pytest
 from rambo_ray.pipeline import judging
 from rambo_ray.pipeline.judging import PoolEvidence
 from rambo_ray.report import round_plots
-from rambo_ray.report.wishes import MOST_ROWS, expected_shares, wishes
+from rambo_ray.report.wishes import MOST_ROWS, wishes
 from rambo_ray.utility_model.evidence import EvidenceScale
 
 from .made_content import HOSTILE, page, with_metrics
@@ -37,7 +37,7 @@ def test_a_run_that_follows_the_filter_says_so_at_the_top() -> None:
 
 
 def test_a_pool_of_unknown_labels_and_no_evidence() -> None:
-    content = with_metrics(replace(make_rounds_content(), revealed=None, compared=None), accuracy_after=None)
+    content = with_metrics(replace(make_rounds_content(), revealed=None, compared=None, view=None), accuracy_after=None)
     text = page(content).text
     assert "Classes of the picked images" not in text and "expected to be" not in text and "What û wants" in text
 
@@ -74,15 +74,6 @@ class TestWishes:
         shown = [int(wish.name) for wish in wishes(model, [str(i) for i in range(1000)], 100, fraction=False)]
         size = np.abs(model.w) + np.abs(model.a)
         assert shown == sorted(np.argsort(-size)[:MOST_ROWS])
-
-
-def test_expected_shares() -> None:
-    compared = make_rounds_content().compared
-    assert compared is not None
-    rows = expected_shares(compared, ["p(a))", "p(b)", "p(c)", "margin", "entropy", "agreement", "p(f errs)"])
-    assert [row.bar.name for row in rows] == ["a)", "b", "c", "f errs"]
-    assert [row.bar.value for row in rows] == [f"{100 * compared.picked[i]:.1f} %" for i in (0, 1, 2, 6)]
-    assert rows[1].filtered == f"{100 * compared.filtered[1]:.1f} %"
 
 
 def test_evidence_is_compared_over_a_part_of_the_images_each_asked_for_once() -> None:
