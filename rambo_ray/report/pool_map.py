@@ -71,8 +71,8 @@ def pool_map(content: ReportContent) -> PoolMap | None:
     pool, chosen, labeled = np.split(placed, [len(pool), len(pool) + len(chosen)])
     ids = content.problem.pool.ids
     dots = [
-        Dot(*map(float, at), order, shortened(ids[index], ID_LETTERS))
-        for order, (at, index) in enumerate(zip(chosen[:MOST_NAMED], view.picked[:MOST_NAMED].tolist(), strict=True))
+        Dot(x, y, order, shortened(ids[index], ID_LETTERS))
+        for order, ((x, y), index) in enumerate(zip(chosen[:MOST_NAMED].tolist(), view.picked.tolist(), strict=False))
     ]
     guesses = view.probabilities[evenly].argmax(axis=1)
     return PoolMap(
