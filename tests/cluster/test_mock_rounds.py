@@ -87,6 +87,8 @@ def test_the_files_of_a_run(finished: Path) -> None:
     assert len(set(selection["pool_index"])) == 22 and np.isfinite(selection["utility"]).all()
     model = json.loads((finished / "utility_model.json").read_text())
     assert model["architecture"]["name"] == "quadratic" and len(model["inputs"]) == 10 + 4
+    page = (finished / "report.html").read_text()
+    assert page.count("<circle ") == 22 and f"rambo label {finished}" in page and "Close to each other" in page
 
 
 def test_other_workers_give_the_same_selection(finished: Path, tmp_path: Path) -> None:
