@@ -10,14 +10,12 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rambo_ray import displays
-from rambo_ray.api.picked import Picked
 from rambo_ray.cli import ready
-from rambo_ray.cli.run import Finished, execute_on
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.config.sections import ESTIMATOR
@@ -25,6 +23,10 @@ from rambo_ray.data import arrays, datasets, foreign, held
 from rambo_ray.errors import UserError
 from rambo_ray.own import names
 from rambo_ray.progress import Display, Stages
+
+if TYPE_CHECKING:  # torch and Ray take seconds to load, and are needed when something is to be picked
+    from rambo_ray.api.picked import Picked
+    from rambo_ray.cli.run import Finished
 
 
 class Rambo:
@@ -104,6 +106,8 @@ class Rambo:
         Raises UserError, before anything is computed, for what cannot be run, and RunError for what the cluster
         failed at; in `output` the same call then goes on where it stopped.
         """
+        from rambo_ray.cli.run import execute_on
+
         began = time.monotonic()
         kept: list[str] = []
         try:
@@ -167,6 +171,8 @@ def _path(value: Any, part: str, class_names: Sequence[str] | None, ids: Sequenc
 
 def _picked(done: Finished, pool: held.Held | None, temporary: tempfile.TemporaryDirectory[str] | None) -> Picked:
     """What a finished run picked; `pool`: where that was in memory, so that rows are those of what was given."""
+    from rambo_ray.api.picked import Picked
+
     selection, items = done.outcome.selection, done.problem.pool.take(done.outcome.selection.pool_index)
     rows, margins = selection.pool_index, done.outcome.margins
     if pool is not None:  # a pool may have been thinned out since, of copies

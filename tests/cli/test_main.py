@@ -108,6 +108,16 @@ def test_nothing_heavy_is_loaded_to_answer_a_question(arguments: list[str], code
     assert answered.stdout.split() == [str(code)], "loaded what takes long"
 
 
+def test_importing_rambo_loads_nothing_that_takes_seconds() -> None:
+    """Nor does making one: a notebook's first cell, and what fails in it, should be there at once."""
+    ask = (
+        "import sys; from rambo_ray import Rambo; Rambo(budget=5)\n"
+        "print(*sorted({'torch', 'ray', 'pandas', 'sklearn', 'matplotlib', 'optuna'} & set(sys.modules)))"
+    )
+    answered = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answered.stdout.split() == []
+
+
 def test_the_program_alone_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main([]) == 2
     shown = capsys.readouterr().err
