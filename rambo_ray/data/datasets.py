@@ -95,7 +95,7 @@ class Reader:
             problem, reading = own.read(data, seed)
             assert problem is not None  # what is wrong was raised
             return Loaded(problem, None, reading)
-        source = repr([data.name, data.root, data.download, data.image_size, data.channels])
+        source = repr([data.name, data.root, data.download, data.image_size, data.channels, data.bit_depth])
         if source not in self._whole:
             self._whole[source] = _dataset(data)
         dataset = self._whole[source]

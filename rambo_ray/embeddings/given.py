@@ -2,9 +2,9 @@
 
 Nobody knows whose numbers they are: each of the D is divided by its own standard deviation, so that no unit and no
 single large number decides; then they are turned into principal components, at most `classifier.components` of
-them, of mean variance 1, as those of images are (`rambo_ray.embeddings.reduce`). `classifier.l2` so means the same
-for any encoder, and a head's cost does not grow with D. A turn alone changes nothing for a penalised linear head;
-it makes it faster to solve for.
+them (`rambo_ray.embeddings.reduce`). A turn alone changes nothing for a penalised linear head; it makes it faster to
+solve for. The components' variances add up to their number, but to TOTAL at most: a head's logits are sums over them,
+so that `classifier.l2` means about the same for 128 numbers as for 1000, as it does for images.
 
 All of it is fitted, without labels, to S_0, S_val, what was rejected and the pool; a test set is only mapped.
 """
@@ -12,6 +12,7 @@ All of it is fitted, without labels, to S_0, S_val, what was rejected and the po
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from rambo_ray.embeddings import reduce
 
 # Part of the identity of f's training: raise it when the same vectors would become other numbers.
 RULE = 1
+
+TOTAL = 128.0  # the number of components that images have unless classifier.components says otherwise
 
 
 def kept(classifier: ClassifierConfig, problem: Problem) -> int:
@@ -38,6 +41,7 @@ def inputs(classifier: ClassifierConfig, problem: Problem, revealed: Revealed | 
     """What f sees of a problem of vectors: float32 [., `kept`]. Raises UserError where all vectors are the same."""
     raw = Inputs.as_given(problem, revealed)
     parts: list[np.ndarray] = [raw.labeled, raw.validation, raw.rejected, raw.pool]
-    reduction = reduce.fit(parts, kept(classifier, problem), standardised=True)
+    count = kept(classifier, problem)
+    reduction = reduce.fit(parts, count, standardised=True).times(math.sqrt(min(TOTAL / count, 1.0)))
     labeled, validation, rejected, pool = map(reduction, parts)
     return Inputs(labeled, validation, rejected, pool, None if raw.test is None else reduction(raw.test))

@@ -7,6 +7,8 @@ from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError
 
+MOST_COMPONENTS = 1024  # of embeddings that are given, unless classifier.components says so
+
 
 def made(config: Config, problem: Problem) -> tuple[Config, list[str]]:
     """`config` with what follows from the data where it is not set, and a line for each choice.
@@ -20,6 +22,15 @@ def made(config: Config, problem: Problem) -> tuple[Config, list[str]]:
         lines.append(
             f"classifier.name=linear: the data are embeddings of {problem.labeled.described}, and f is a head on them"
         )
+    classifier = config.classifier
+    if problem.of_vectors and "components" not in classifier.model_fields_set:
+        width = problem.shape[0]
+        # A transport distance between sets takes time with the cube of it.
+        if width > classifier.components and config.utility_samples.source == "mock_rounds":
+            values["classifier.components"] = min(width, MOST_COMPONENTS)
+            lines.append(
+                f"classifier.components={values['classifier.components']}: of the {width} numbers; fewer are faster"
+            )
     if values:
         config = loading.parse(loading.with_keys(config.model_dump(exclude_unset=True), values))
     return config, lines

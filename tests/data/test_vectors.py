@@ -156,6 +156,13 @@ class TestScale:
         again = given.inputs(load(None).classifier, other, None)
         assert np.allclose(again.pool, seen.pool, atol=1e-5)
 
+    def test_many_numbers_weigh_no_more_than_128(self) -> None:
+        config, _ = choices.made(load(None), problem(300, 300, 300, width=200))
+        seen = given.inputs(config.classifier, problem(300, 300, 300, width=200), None)
+        joined = np.concatenate([seen.labeled, seen.validation, seen.pool]).astype(np.float64)
+        assert joined.shape[1] == 200
+        assert np.isclose(joined.var(axis=0).sum(), 128, rtol=1e-4)
+
     def test_distances_are_those_of_standardised_numbers(self) -> None:
         """With as many components as numbers nothing but turns, and one factor, happens to them."""
         made = problem()
@@ -206,6 +213,16 @@ class TestClassifier:
         assert lines == ["classifier.name=linear: the data are embeddings of 6 numbers, and f is a head on them"]
         again, nothing = choices.made(config, problem())
         assert (again, nothing) == (config, [])
+
+    def test_wide_embeddings_keep_their_numbers(self) -> None:
+        for width, kept in ((6, 128), (200, 200), (2000, 1024)):
+            config, lines = choices.made(load(None, ["classifier.name=mlp"]), problem(width=width))
+            assert config.classifier.components == kept
+            assert len(lines) == (width > 128)
+        config, _ = choices.made(load(None, ["classifier.components=50"]), problem(width=200))
+        assert config.classifier.components == 50
+        config, _ = choices.made(load(None, ["method=paper"]), problem(width=200))
+        assert config.classifier.components == 128
 
     def test_what_is_set_stays(self) -> None:
         config, lines = choices.made(load(None, ["classifier.name=mlp", "seed=3"]), problem())

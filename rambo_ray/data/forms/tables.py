@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,24 @@ class Tables(Source):
                     f"'{self.column}'; write both alike"
                 )
 
-    def __len__(self) -> int:
+    # Each is asked for several times, and files may be many and far away.
+    @cached_property
+    def _count(self) -> int:
         return parquet.count(self.files)
 
-    def ids(self) -> tuple[str, ...]:
+    @cached_property
+    def _ids(self) -> tuple[str, ...]:
         return parquet.names(self.files, row_ids(self.key, 1)[0][:-1])
+
+    def __len__(self) -> int:
+        return self._count
+
+    def ids(self) -> tuple[str, ...]:
+        return self._ids
 
     @property
     def ids_are_shared(self) -> bool:
-        return parquet.has_ids(self.files) and not are_row_numbers(self.ids())
+        return parquet.has_ids(self.files) and not are_row_numbers(self._ids)
 
     def labels(self) -> Labels:
         return parquet.read_labels(self.files)
