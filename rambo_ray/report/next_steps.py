@@ -19,21 +19,26 @@ class Step:
 
 def steps(content: ReportContent) -> list[Step]:
     """From the picked images to a better classifier, in order."""
-    folder = shlex.quote(content.folder)
+    folder, number = content.folder, content.config.round.number + 1
+    names = (folder, f"{folder}_tasks.json", f"{folder}_answers.json", f"{folder}_round_{number}")
+    run, tasks, answered, after = map(shlex.quote, names)
+    answers = "" if content.revealed is None else " --answers revealed"
     return [
         Step(
             "Have the images labelled",
-            "On a page of this machine, with keys for the classes; or by the tool that your annotators know.",
-            (f"rambo label {folder}", f"rambo export {folder} --to label-studio --output tasks.json"),
+            "On a page of this machine, with keys for the classes; or by your annotators' tool: label-studio, "
+            "cvat, coco, csv, folder.",
+            (f"rambo label {run}", f"rambo export {run} --to label-studio --output {tasks}"),
         ),
         Step(
             "Take the labels back",
-            "Checks every answer, trains f with them, and writes the labelled images in the form they came in.",
-            (f"rambo labels {folder}",),
+            "Checks every answer, trains f with them, and writes the labelled images in the form they came in. "
+            "Behind the folder stands the file that another tool returned.",
+            (f"rambo labels {run}", f"rambo labels {run} {answered}"),
         ),
         Step(
             "If there is another budget, go on",
-            "The labelled images of this round are where the next one begins; nothing of this folder is overwritten.",
-            (f"rambo run --round 2 --after {folder}",),
+            "The images labelled in this round are where the next one begins; nothing of this folder is overwritten.",
+            (f"rambo run --round {number} --after {run} --output {after}{answers}",),
         ),
     ]

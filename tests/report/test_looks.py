@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rambo_ray.cli.commands import COMMANDS
 from rambo_ray.data.images import Images
 from rambo_ray.data.vectors import LabeledVectors, Vectors
 from rambo_ray.report import balance, listing, near_copies, next_steps, pool_map
@@ -209,10 +210,23 @@ class TestListing:
         assert "f is sure enough of 1,500 images" in page(content).text
 
 
-def test_commands_are_for_this_folder(content: ReportContent) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_commands_are_for_this_folder_and_can_be_typed(content: ReportContent, known: bool) -> None:
+    content = content if known else replace(content, revealed=None)
     commands = [command for step in next_steps.steps(content) for command in step.commands]
-    assert all("/home/me/my runs/first" in shlex.split(command) for command in commands)
-    assert all(command in page(content).text for command in commands)
+    assert [command.split()[1] for command in commands] == ["label", "export", "labels", "labels", "run"]
+    for command in commands:
+        program, name, *arguments = shlex.split(command)
+        assert program == "rambo" and "/home/me/my runs/first" in arguments
+        COMMANDS[name].parser(f"{program} {name}").parse_intermixed_args(arguments)  # or a UserError
+    last = COMMANDS["run"].parser("rambo run").parse_intermixed_args(shlex.split(commands[-1])[2:])
+    assert (last.round, last.after, last.output) == (2, "/home/me/my runs/first", "/home/me/my runs/first_round_2")
+    assert last.answers == ("revealed" if known else COMMANDS["run"].parser("").get_default("answers"))
+
+
+def test_the_page_shows_every_command(content: ReportContent) -> None:
+    text = page(content).text
+    assert all(command in text for step in next_steps.steps(content) for command in step.commands)
 
 
 def test_the_ranking_of_each_size() -> None:
