@@ -103,7 +103,8 @@ def _reached(
 ) -> Iterator[_Reached]:
     """Every image in order, with copies where they are wanted: in `made`, which will be `folder`."""
     sized = form in ("cvat", "coco")
-    if reach != Reach() and not sized:  # nothing of the images is needed
+    if (reach != Reach() and not sized) or (form == "csv" and not originals.are_there(request.data)):
+        # Nothing of the images is needed, or there are none: embeddings are known by their ids.
         yield from (_Reached(reach.address(name, form) or "") for name in request.ids)
         return
     for order, stored in enumerate(originals.stored(request.data, request.seed, request.ids)):

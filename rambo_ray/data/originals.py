@@ -42,6 +42,11 @@ class Stored:
         return mimetypes.guess_type(self.name)[0] or "application/octet-stream"
 
 
+def are_there(data: DataConfig) -> bool:
+    """Whether the pool holds anything to look at: embeddings do not. Raises UserError where it is not there."""
+    return data.name != "own" or opening.source("pool", data).content != "embeddings"
+
+
 def stored(data: DataConfig, seed: int, ids: Sequence[str]) -> Iterator[Stored]:
     """The pool's images with these ids, each once, in the order of `ids`.
 

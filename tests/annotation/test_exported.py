@@ -260,3 +260,13 @@ def test_a_class_that_is_no_folder_s_name(tmp_path: Path) -> None:
     own = ["data.name=own", "data.labeled=l", "data.validation=v", f"data.pool={tmp_path / 'pool'}"]
     asked = request.read(finished(tmp_path / "run", ["a.png"], ["T-shirt/top", "x"], own))
     assert "'T-shirt/top' cannot be a folder's name" in refused(asked, "folder", tmp_path / "out")
+
+
+def test_embeddings_are_asked_about_by_their_ids(tmp_path: Path) -> None:
+    np.savez(tmp_path / "pool.npz", embeddings=np.eye(3), id=np.array(["x", "y", "z"]))
+    own = ["data.name=own", "data.labeled=l", "data.validation=v", f"data.pool={tmp_path / 'pool.npz'}"]
+    asked = request.read(finished(tmp_path / "run", ["z", "x"], CLASSES, own))
+    exported.write(asked, "csv", tmp_path / "t.csv")
+    rows = list(csv.reader(io.StringIO((tmp_path / "t.csv").read_text())))
+    assert rows == [["id", "path", "order", "label"], ["z", "", "0", ""], ["x", "", "1", ""]]
+    assert "embeddings" in refused(asked, "label-studio", tmp_path / "out")
