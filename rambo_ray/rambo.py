@@ -20,7 +20,7 @@ from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
 from rambo_ray.config.schema import is_head
 from rambo_ray.data.problem import Problem, Revealed
-from rambo_ray.pipeline import judging
+from rambo_ray.pipeline import judging, once
 from rambo_ray.pipeline.judging import AnyFit
 from rambo_ray.pipeline.plan import Plan, fit_input, with_utilities
 from rambo_ray.progress import Stages
@@ -34,10 +34,13 @@ from rambo_ray.utility_samples.store import SampleStore
 class Outcome:
     """What a run found.
 
+    problem, revealed: those that were given, but for images of the pool that are left out as near-copies of others.
     held_out: how u_hat does on sets it was not fitted to; followed: whether the run took its word; compared: what
     the picked images' evidence is like, None without mock rounds; view: a part of the pool as f sees it.
     """
 
+    problem: Problem
+    revealed: Revealed | None
     selection: Selection
     margins: np.ndarray
     samples: list[UtilitySample]
@@ -65,6 +68,10 @@ def run(
     if is_head(config.classifier.name):
         stages.begin("embeddings")
     seen = embed.inputs(session, config, problem, revealed, stages.progress)
+    total = len(problem.pool)
+    problem, revealed, seen = once.thinned_by_embeddings(config, problem, revealed, seen)
+    if len(problem.pool) < total and problem.copies is not None:
+        stages.say(problem.copies.sentence())
     cluster = ClusterRun(session, plan, problem, revealed, seen)
 
     if plan.mock_pool is not None:  # beyond the paper: what images are to u_hat, and the mock rounds drawn by it
@@ -103,4 +110,5 @@ def run(
     interpolated = with_utilities(measured.interpolation, fitted.interpolated)
     store.write_interpolated(interpolated)
     samples = [*measured.retrained, *interpolated]
-    return Outcome(selection, margins, samples, fitted, before, after, held_out, quality, followed, *looked, usage)
+    found = (selection, margins, samples, fitted, before, after, held_out, quality, followed)
+    return Outcome(problem, revealed, *found, *looked, usage)

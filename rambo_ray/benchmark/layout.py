@@ -12,7 +12,7 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import fitted, plan
+from rambo_ray.pipeline import fitted, once, plan
 from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.pipeline.prepared import Request, prepared_key
 
@@ -120,7 +120,7 @@ class _Datasets:
         """The problem of a configuration; the last one is kept."""
         name = self._name(config)
         if self._last is None or self._last[0] != name:
-            self._last = (name, self._reader.load(config.data, config.seed))
+            self._last = (name, once.thinned(config, *self._reader.load(config.data, config.seed)))
         return self._last[1]
 
     def fitted(self, config: Config, panel: str) -> Config:
@@ -156,4 +156,4 @@ class _Datasets:
 
     def _name(self, config: Config) -> str:
         split = config.seed if config.data.split_seed is None else config.data.split_seed
-        return f"{split} {config.data}"
+        return f"{split} {config.data} {once.key(config)}"

@@ -18,7 +18,7 @@ from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import Config, is_head
-from rambo_ray.pipeline import choices, plan
+from rambo_ray.pipeline import choices, once, plan
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.plan import Measured
 from rambo_ray.progress import Stages, duration
@@ -47,6 +47,7 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
     for text in loaded.said:
         stages.say(text)
     config, chosen = choices.made(config, problem)
+    problem, _ = once.thinned(config, problem, None)
     todo = plan.make(config, problem)
     config = todo.config
     for line in (*chosen, *todo.said):

@@ -20,7 +20,7 @@ from rambo_ray.data import scenarios
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 from rambo_ray.data.reading import Reading
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import choices, forecast, plan
+from rambo_ray.pipeline import choices, forecast, once, plan
 from rambo_ray.pipeline.outputs import Output, manifest
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
@@ -89,6 +89,7 @@ def execute_on(
     folder = check_directory(config)
     began = time.monotonic() if began is None else began
     config, chosen = choices.made(config, problem)
+    problem, revealed = once.thinned(config, problem, revealed)
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
     config = todo.config
     stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
@@ -99,6 +100,7 @@ def execute_on(
         todo = todo.on(session.device)
         stages.say(_describe_cluster(session, todo.training))
         outcome = run(todo, problem, revealed, session, output.folder, stages)
+        problem, revealed = outcome.problem, outcome.revealed
         metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
     _write(output, config, problem, revealed, outcome, metrics)
     stages.finish(_summary(metrics, config, output), output.folder / "selection.parquet", metrics)
@@ -123,6 +125,7 @@ def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecas
     for text in loaded.said:
         stages.say(text)
     config, chosen = choices.made(config, problem)
+    problem, revealed = once.thinned(config, problem, revealed)
     todo = plan.make(config, problem)
     config = todo.config
     stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
@@ -159,7 +162,7 @@ def _describe(config: Config, problem: Problem) -> str:
     each = f"embeddings of {problem.labeled.described}" if problem.of_vectors else "x".join(map(str, problem.shape))
     line = (
         f"RAMBO on {config.data.name}: {len(problem.labeled)} labelled, {len(problem.validation)} validation, "
-        f"{len(problem.pool)} in the pool ({each}, {len(problem.class_names)} classes); "
+        f"{problem.num_pool} in the pool ({each}, {len(problem.class_names)} classes); "
         f"picking {config.acquisition.budget}"
     )
     if config.data.scenario == "clean":
@@ -200,12 +203,17 @@ def _metrics(
         "sizes": {
             "k": len(problem.labeled),
             "validation": len(problem.validation),
-            "pool": len(problem.pool),
+            "pool": problem.num_pool,
             "test": len(revealed.test) if has_test else 0,  # type: ignore[union-attr, arg-type]
             "budget": ask.budget,
             "batch_size": ask.batch_size,
             "margin_pool": ask.margin_pool,
             "num_pairs": todo.config.utility_samples.num_pairs,
+        },
+        "copies": {
+            "exact": problem.copies.exact if problem.copies is not None else 0,
+            "near": problem.copies.near if problem.copies is not None else 0,
+            "of_images": problem.copies.copied if problem.copies is not None else 0,
         },
         "accuracy_before": accuracy(outcome.before),
         "accuracy_after": accuracy(outcome.after),
@@ -274,7 +282,7 @@ def _write(
         folder=str(output.folder),
     )
     output.write_text("report.html", render(content))
-    output.write_selection(outcome.selection, problem.pool.ids)
+    output.write_selection(outcome.selection, problem.pool.ids, problem.positions)
 
 
 def _summary(metrics: dict[str, Any], config: Config, output: Output) -> str:

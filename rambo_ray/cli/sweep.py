@@ -19,7 +19,7 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import fitted, plan
+from rambo_ray.pipeline import fitted, once, plan
 from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.prepared import prepared_key
@@ -162,9 +162,9 @@ class _Data:
     def of(self, config: Config) -> tuple[Problem, Revealed | None]:
         """The problem of a configuration, and what its oracle may know."""
         split = config.data.split_seed if config.data.split_seed is not None else config.seed
-        key = f"{split if config.data.name != 'own' else ''} {config.data}"
+        key = f"{split if config.data.name != 'own' else ''} {config.data} {once.key(config)}"
         if key not in self._loaded:
-            self._loaded[key] = self._reader.load(config.data, config.seed)
+            self._loaded[key] = once.thinned(config, *self._reader.load(config.data, config.seed))
         return self._loaded[key]
 
     def fit(self, config: Config) -> Config:

@@ -16,6 +16,7 @@ from rambo_ray.cluster import collect, embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
+from rambo_ray.pipeline import once
 from rambo_ray.pipeline.plan import Measured, fit_input
 from rambo_ray.pipeline.prepared import PreparedProblem, Request
 from rambo_ray.progress import Stages
@@ -29,8 +30,10 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     """
     runs = []
     for r in requests:
-        seen = embed.inputs(session, r.plan.config, r.problem, r.answers, stages.progress)
-        runs.append(ClusterRun(session, r.plan.on(session.device), r.problem, r.answers, seen))
+        config = r.plan.config
+        seen = embed.inputs(session, config, r.problem, r.answers, stages.progress)
+        problem, answers, seen = once.thinned_by_embeddings(config, r.problem, r.answers, seen)
+        runs.append(ClusterRun(session, r.plan.on(session.device), problem, answers, seen))
     if any(run.plan.mock_pool is not None for run in runs):
         stages.begin("evidence")
         for run in runs:

@@ -13,6 +13,8 @@ from typing_extensions import Self
 
 from rambo_ray.config.section import Count, CountOrNone, NonNegative, Positive, Section
 
+PositiveOrNone = Annotated[float | None, Field(gt=0)]
+
 
 class PretrainingConfig(Section):
     """How S_0 is grown from k_1 to k in tau_1 iterations (Fig. 2, lines 4 to 14)."""
@@ -45,6 +47,22 @@ class AcquisitionConfig(Section):
         description="standard errors by which the quadratic u_hat must know that a batch beats the margin filter's",
     )
 
+    copies: Literal["keep", "once"] | None = Field(
+        None,
+        description="once: of images of the pool that are exactly equal only the first can be picked; keep: all can; "
+        "default: once, but keep in the pools of the benchmark datasets",
+    )
+    near_copies: Literal["off", "hash", "embedding"] = Field(
+        "off",
+        description="copies are also images that look alike, by a perceptual hash, or whose embeddings point the same "
+        "way (data of embeddings; classifier.name linear, mlp)",
+    )
+    near_distance: PositiveOrNone = Field(
+        None,
+        description="how far near-copies may be: hash: bits of 63 that differ, default 6; embedding: 1 - cosine, "
+        "default 0.05",
+    )
+
     @field_validator("temperatures", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
@@ -65,6 +83,16 @@ class AcquisitionConfig(Section):
         if not all(type(limit) is int and limit > 0 for limit in limits):
             return handler(content)  # which says what is wrong with them
         return handler({**content, "batch_size": min(fields["batch_size"].default, *limits)}).unset("batch_size")
+
+    @model_validator(mode="after")
+    def _near(self) -> AcquisitionConfig:
+        limit = {"off": None, "hash": 32, "embedding": 1}[self.near_copies]
+        if self.near_distance is not None and limit is not None and self.near_distance >= limit:
+            raise ValueError(
+                f"acquisition.near_distance={self.near_distance:g}: with acquisition.near_copies={self.near_copies} "
+                f"images that are {limit} apart have nothing in common; lower it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batches(self) -> AcquisitionConfig:

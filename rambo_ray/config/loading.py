@@ -20,11 +20,12 @@ from rambo_ray.errors import UserError, nearest
 
 # Utility samples or base classifiers depend on these: a new value means retraining.
 _RETRAINING = ("data.", "classifier.", "utility_samples.", "pretraining.", "utility_model.features",
-               "utility_model.imagenet_")  # fmt: skip
+               "utility_model.imagenet_", "acquisition.copies", "acquisition.near_")  # fmt: skip
 
 # No classifier but a head on embeddings looks at these; without them, what was computed before there were any stays.
 _OF_ROUNDS = ("utility_samples.min_round", "utility_samples.max_round", "utility_samples.evidence_folds")
 _OF_TILTED = ("acquisition.temperatures", "acquisition.draws")
+_OF_COPIES = ("acquisition.copies", "acquisition.near_copies", "acquisition.near_distance")
 _OF_HEADS = ("classifier.l2", "classifier.embedding", "classifier.components")
 
 
@@ -195,6 +196,8 @@ def _unread(config: Config) -> list[str]:
         keys.append("acquisition.caution")
     if model.fit_on == "pairs" or model.architecture == "quadratic":
         keys.append("utility_model.fit_on")
+    if ask.near_copies == "off":  # what is left out of a pool shows in its fingerprint, too
+        keys += [key for key in _OF_COPIES if key != "acquisition.copies" or ask.copies is None]
     if ask.candidates == "partition":
         keys.append("acquisition.candidates")
     if ask.candidates in ("partition", "strategies"):

@@ -51,6 +51,10 @@ def unread(config: Config) -> dict[str, Reason]:
     if ask.candidates in ("partition", "strategies"):
         leave_out("acquisition", ("temperatures", "draws"), "acquisition.candidates", ask.candidates,
                   "set acquisition.candidates=tilted")  # fmt: skip
+    if ask.near_copies == "off":
+        leave_out(
+            "acquisition", ("near_distance",), "acquisition.near_copies", "off", "set acquisition.near_copies=hash"
+        )
     name, remedy = config.classifier.name, "set another classifier.name"
     if name == "linear" or is_estimator(name):
         leave_out("classifier", _OF_TRAINING, "classifier.name", name, remedy)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rambo_ray import seeds
+from rambo_ray.data.copies import Copies
 from rambo_ray.data.images import Images, LabeledImages, Pixels
 from rambo_ray.data.items import Integers, Items
 from rambo_ray.data.vectors import LabeledVectors, Vectors
@@ -66,7 +67,8 @@ class Problem:
     `class_names` [K]. All of them are images of one shape, or all vectors of D numbers. `mean` and `std` have one
     number per channel and belong to pixels / 255; vectors have none.
     `rejected` [R] are of the pool's kind, and annotators have said already that they belong to
-    none of the classes. Raises ValueError where these do not fit together.
+    none of the classes. copies: which images of the pool were left out as copies of those that `pool` holds, None
+    where none were. Raises ValueError where these do not fit together.
     """
 
     labeled: Labeled
@@ -76,6 +78,7 @@ class Problem:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     rejected: Items | None = None
+    copies: Copies | None = None
 
     def __post_init__(self) -> None:
         for part, items in self._parts:
@@ -111,6 +114,16 @@ class Problem:
     def shape(self) -> tuple[int, ...]:
         """H, W, C of every image, or D of every vector."""
         return tuple(self.labeled.array.shape[1:])
+
+    @property
+    def num_pool(self) -> int:
+        """How many images the pool has, those that were left out included."""
+        return len(self.pool) if self.copies is None else len(self.copies.of)
+
+    @property
+    def positions(self) -> Integers:
+        """Where the images of `pool` are in the whole pool, int64."""
+        return np.arange(len(self.pool)) if self.copies is None else self.copies.kept
 
     @cached_property
     def fingerprint(self) -> str:

@@ -116,13 +116,17 @@ class Output:
         """Write a JSON file; NaN and infinities become null, since JSON has none."""
         return self.write_text(name, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
 
-    def write_selection(self, selection: Selection, ids: Sequence[str]) -> Path:
-        """Write selection.parquet and selection.csv: one row per image to annotate, in the order picked."""
+    def write_selection(self, selection: Selection, ids: Sequence[str], positions: np.ndarray | None = None) -> Path:
+        """Write selection.parquet and selection.csv: one row per image to annotate, in the order picked.
+
+        positions: of the images that `selection` counts in the whole pool; None: they are the whole pool.
+        """
+        places = selection.pool_index if positions is None else positions[selection.pool_index]
         count = len(selection.pool_index)
         table = pa.table(
             {
                 "id": pa.array([ids[i] for i in selection.pool_index], pa.string()),
-                "pool_index": pa.array(selection.pool_index, pa.int64()),
+                "pool_index": pa.array(places, pa.int64()),
                 "order": pa.array(np.arange(count), pa.int32()),
                 "step": pa.array(selection.step, pa.int32()),
                 "margin": pa.array(selection.margin, pa.float32()),

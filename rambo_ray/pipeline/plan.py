@@ -18,7 +18,7 @@ from rambo_ray.config.schema import Config, check_sizes, is_head, nested_sizes
 from rambo_ray.data.problem import NONE, Problem
 from rambo_ray.embeddings import given, weights
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import choices, fitted, validation_set
+from rambo_ray.pipeline import choices, fitted, once, validation_set
 from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.utility_model import features, quadratic
 from rambo_ray.utility_model.fitting import FitInput
@@ -137,6 +137,8 @@ def make(config: Config, problem: Problem) -> Plan:
     """
     k, num_classes = len(problem.labeled), len(problem.class_names)
     validation_set.check(config, problem)
+    once.check_budget(config, problem)
+    copies = [] if problem.copies is None else [problem.copies.sentence()]
     try:
         config, said = fitted.fit(config, Sizes.of(problem))
         min_size = check_sizes(config, num_labeled=k, num_pool=len(problem.pool), num_classes=num_classes)
@@ -184,7 +186,7 @@ def make(config: Config, problem: Problem) -> Plan:
         interpolation=tuple(interpolation),
         rounds=rounds,
         mock_pool=pool,
-        said=(*said, *validation_set.warnings(config, problem, held_out_rounds)),
+        said=(*copies, *said, *validation_set.warnings(config, problem, held_out_rounds)),
     )
 
 

@@ -100,6 +100,8 @@ def outcome(content: ReportContent) -> str:
     """One plain sentence or two: what was picked, and what there is to be said for it."""
     sizes, picked = content.metrics["sizes"], len(content.selection.pool_index)
     first = f"RAMBO picked {picked:,} of the pool's {sizes['pool']:,} images to be sent to the annotators."
+    if content.problem.copies is not None:
+        first += f" There are {content.problem.copies.sentence()}."
     for name, part in (("test", "the test images"), ("validation", "the validation images")):
         before, after = _accuracies(content.metrics, name)
         if before is not None and after is not None:

@@ -62,7 +62,7 @@ class Judgement:
             best_gain=number(ranking.get("held_out_best_gain")),
             fraction=config.utility_samples.utility != "neg_val_loss",
             followed=bool(metrics.get("u_hat_followed", True)),
-            filtered=min(config.acquisition.margin_pool, int(metrics["sizes"]["pool"])),
+            filtered=min(config.acquisition.margin_pool, int(metrics["sizes"]["pool"]) - left_out(metrics)),
             by_size=tuple(sorted(by_size.items())),
         )
 
@@ -132,6 +132,12 @@ class Judgement:
         wanted = {self.accuracy, *self.chance}
         decimals = next((d for d in (0, 1) if len({f"{100 * (v or 0.0):.{d}f}" for v in wanted}) == len(wanted)), 2)
         return f"{100 * share:.{decimals}f}{unit}"
+
+
+def left_out(metrics: Mapping[str, Any]) -> int:
+    """Images of the pool that are copies of others, and were not to be picked."""
+    copies = metrics.get("copies") or {}
+    return int(copies.get("exact", 0)) + int(copies.get("near", 0))
 
 
 def number(value: Any) -> float | None:
