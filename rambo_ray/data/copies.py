@@ -28,11 +28,12 @@ class Copies:
     """Who stands for whom in a pool where copies are bought once.
 
     of int64 [N]: the position of the image that stands for each, its own where it stays; exact: how many of those that
-    do not are exact copies.
+    do not are exact copies; fingerprint: the `Problem.pool_fingerprint` of the pool they were found in.
     """
 
     of: np.ndarray
     exact: int
+    fingerprint: str = ""
 
     @cached_property
     def kept(self) -> np.ndarray:
@@ -53,7 +54,7 @@ class Copies:
         """These and near-copies among those that stay; of [n]: who stands for each of them, as a place among them."""
         place = np.zeros(len(self.of), dtype=np.int64)
         place[self.kept] = np.arange(len(self.kept))
-        return Copies(self.kept[of[place[self.of]]], self.exact)
+        return Copies(self.kept[of[place[self.of]]], self.exact, self.fingerprint)
 
     def sentence(self) -> str:
         """The counts in words."""

@@ -146,6 +146,11 @@ class Problem:
         array = self.pool.array
         return _sha256([repr(array.shape).encode(), array.data, repr(self.pool.ids).encode()])
 
+    @property
+    def given_fingerprint(self) -> str:
+        """The same of the pool as its owner gave it, with its copies."""
+        return self.pool_fingerprint if self.copies is None else self.copies.fingerprint
+
 
 @dataclass(frozen=True, eq=False)
 class Revealed:

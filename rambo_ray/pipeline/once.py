@@ -90,6 +90,7 @@ def _without(
     """The problem with the images of its pool at positions `left`, the same one where these are all."""
     if len(left) == len(problem.pool):
         return problem, revealed
+    found = replace(found, fingerprint=problem.given_fingerprint)
     if revealed is not None:
         revealed = replace(revealed, pool_labels=revealed.pool_labels[left])
     return replace(problem, pool=problem.pool.take(left), copies=found), revealed

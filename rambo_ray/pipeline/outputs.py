@@ -164,7 +164,7 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
         "data": {
             "name": config.data.name,
             "fingerprint": problem.fingerprint,
-            "pool_fingerprint": problem.pool_fingerprint,
+            "pool_fingerprint": problem.given_fingerprint,
             "classes": list(problem.class_names),
             ("vector_shape" if problem.of_vectors else "image_shape"): list(problem.shape),
         },

@@ -56,6 +56,7 @@ class TestExact:
         assert left.copies is not None and (left.copies.exact, left.copies.copied, left.num_pool) == (60, 30, 90)
         assert plan.make(own(), left).said[0] == "60 exact copies of 30 images in the pool: each is bought once"
         assert left.fingerprint == made.fingerprint
+        assert left.given_fingerprint == made.pool_fingerprint != left.pool_fingerprint, "what is read anew is known"
 
     def test_a_pool_without_copies_is_as_it_was(self) -> None:
         made, revealed = with_copies(1)
@@ -127,7 +128,7 @@ class TestNear:
         assert final.pool.ids == made.pool.ids[:30:3] and len(seen.pool) == 10 and revealed_final is not None
         assert len(revealed_final.pool_labels) == 10 and final.copies is not None
         assert (final.copies.exact, final.copies.near, final.num_pool) == (30, 20, 60)
-        assert final.positions.tolist() == list(range(0, 30, 3))
+        assert final.positions.tolist() == list(range(0, 30, 3)) and final.given_fingerprint == made.pool_fingerprint
         with pytest.raises(UserError, match="acquisition.budget=11: B must not exceed the 10 different images"):
             more = loading.with_values(config, {"acquisition.budget": 11})
             again = replace(seen, pool=np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32))
