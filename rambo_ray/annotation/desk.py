@@ -123,7 +123,7 @@ class Desk:
         What an annotator passed over comes again where `skipped` asks for it. All that a page holds afterwards is
         leased to it anew.
         """
-        _named(annotator)
+        check_name(annotator)
         held = [position for position in held if 0 <= position < len(self.ids)]
         lost = [
             p for p in held if self._given_by(p, annotator) or self._owner(p, annotator, page) is not None
@@ -236,7 +236,7 @@ class Desk:
             )
 
     def _known(self, annotator: str, position: int, name: str) -> None:
-        _named(annotator)
+        check_name(annotator)
         if not 0 <= position < len(self.ids) or self.ids[position] != name:
             raise Refused(f"image {position} '{name}': not of this selection; load the page again")
 
@@ -305,7 +305,8 @@ class Desk:
         return len(gaps) / max(sum(gaps), 1e-3) if len(gaps) >= 4 else None
 
 
-def _named(annotator: str) -> None:
+def check_name(annotator: str) -> None:
+    """Raise Refused for what is no annotator's name."""
     if not annotator.strip() or annotator != annotator.strip() or len(annotator) > 60 or not annotator.isprintable():
         raise Refused(f"annotator {annotator!r}: must be a name of 1 to 60 letters")
 

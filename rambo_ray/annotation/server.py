@@ -196,9 +196,13 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-def application(service: Service, token: str, bound: str) -> web.Application:
-    """The web application of `service` on a server bound to the host `bound`."""
-    app = web.Application(middlewares=[_guard(token, bound)], client_max_size=2**21)
+def application(service: Service, token: str, bound: str, once: str = "") -> web.Application:
+    """The web application of `service` on a server bound to the host `bound`.
+
+    once: what leads to the page one time, in place of the token: a browser is started with it, since all who work on
+    this machine can see with what a program was started.
+    """
+    app = web.Application(middlewares=[_guard(token, bound, once)], client_max_size=2**21)
     for name in FILES:
         app.router.add_get("/{token}/" + name, _file)
     app.router.add_get("/{token}/request", service.request)
@@ -227,15 +231,19 @@ def is_host(name: str, bound: str) -> bool:
     return False
 
 
-def _guard(token: str, bound: str) -> Any:
+def _guard(token: str, bound: str, once: str) -> Any:
     """Lets through what knows the token and names the server rightly."""
     expected = token.encode()
+    tickets = [once.encode()] if once else []
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not is_host(_host(request), bound):
             return web.Response(status=421, text="This server does not answer to that name.\n")
         given = request.path.split("/")[1].encode("utf-8", "surrogateescape")
+        if tickets and secrets.compare_digest(given, tickets[0]):
+            tickets.clear()
+            return web.Response(status=303, headers={"Location": f"/{token}/"})
         if not secrets.compare_digest(given, expected):
             return web.Response(status=403, text="Open the address that rambo label printed, with all that is in it.\n")
         try:

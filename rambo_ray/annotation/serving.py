@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import secrets
 import shlex
 import signal
 from collections.abc import Callable
@@ -29,8 +30,11 @@ TRIED = 20
 class Listener:
     """Hears what happens, for the terminal."""
 
-    def opened(self, address: str, standing: Standing, torn: str | None) -> None:
-        """People can label at `address`; `torn`: the line that a crash had cut off in the answers' file."""
+    def opened(self, address: str, once: str, standing: Standing, torn: str | None) -> None:
+        """People can label at `address`, to which `once` leads one time.
+
+        torn: the line that a crash had cut off in the answers' file.
+        """
 
     def said(self, annotator: str, standing: Standing) -> None:
         """`annotator` has said something."""
@@ -68,27 +72,30 @@ def serve(
         writer = stack.enter_context(closing(answers.Writer(path)))
         keep.append(writer)
         about = About(request.folder.resolve().name, annotator, f"rambo labels {shlex.quote(str(request.folder))}")
-
         service = Service(desk, pictures.get, about, listener.said)
-        opened: Callable[[str], None] = lambda address: listener.opened(address, desk.standing("", ""), writer.torn)  # noqa: E731
+
+        def opened(address: str, once: str) -> None:
+            listener.opened(address, once, desk.standing("", ""), writer.torn)
+
         asyncio.run(_until_ended(service, held, host, port, opened))
         return desk.standing("", "")
 
 
 async def _until_ended(
-    service: Service, held: Tenancy, host: str, port: int | None, opened: Callable[[str], None]
+    service: Service, held: Tenancy, host: str, port: int | None, opened: Callable[[str, str], None]
 ) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    runner = web.AppRunner(application(service, held.token, host), access_log=None, shutdown_timeout=2.0)
+    once = secrets.token_urlsafe(16)
+    runner = web.AppRunner(application(service, held.token, host, once), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:
         bound = await _bind(runner, host, port, held.port)
         named = LOOPBACK[0] if host in ANY else f"[{host}]" if ":" in host else host
         address = f"http://{named}:{bound}/{held.token}/"
         held.serve_at(address, bound)
-        opened(address)
+        opened(address, f"http://{named}:{bound}/{once}")
         await ended.wait()
     finally:
         await runner.cleanup()

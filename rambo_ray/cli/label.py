@@ -11,8 +11,9 @@ import time
 import webbrowser
 
 from rambo_ray.annotation import request, serving
-from rambo_ray.annotation.desk import Standing
+from rambo_ray.annotation.desk import Refused, Standing, check_name
 from rambo_ray.annotation.server import ANY, LOOPBACK
+from rambo_ray.errors import UserError
 from rambo_ray.progress import duration
 
 EVERY_S = 10.0
@@ -21,6 +22,11 @@ EVERY_S = 10.0
 
 def called(parsed: argparse.Namespace) -> int:
     """The command `label`; returns its exit code."""
+    annotator = _user() if parsed.annotator is None else parsed.annotator
+    try:
+        check_name(annotator)
+    except Refused as error:
+        raise UserError(f"--annotator: {error}") from error
     asked = request.read(parsed.folder)
     teller = Teller(
         parsed.folder, asked.folder.resolve().name, parsed.share, parsed.host, browser=not parsed.no_browser
@@ -28,7 +34,7 @@ def called(parsed: argparse.Namespace) -> int:
     standing = serving.serve(
         asked,
         teller,
-        annotator=parsed.annotator or _user(),
+        annotator=annotator,
         share=parsed.share,
         host=parsed.host,
         port=parsed.port,
@@ -45,7 +51,7 @@ class Teller(serving.Listener):
         self._given, self._title, self._share, self._host, self._browser = given, title, share, host, browser
         self._in_place, self._last, self._width = sys.stdout.isatty(), 0.0, 0
 
-    def opened(self, address: str, standing: Standing, torn: str | None) -> None:
+    def opened(self, address: str, once: str, standing: Standing, torn: str | None) -> None:
         """Where the page is and how far the work is."""
         total = standing.total
         print(
@@ -65,7 +71,7 @@ class Teller(serving.Listener):
             )
         print(f"      ({shared}; each answer is on the disk before the next image; Ctrl+C ends it)", flush=True)
         if self._browser and _has_display():
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()
 
     def said(self, annotator: str, standing: Standing) -> None:
         """One line, not too often."""

@@ -55,7 +55,7 @@ def served(work: Callable[[TestClient[Any, Any]], Awaitable[None]], log: Path, *
             IDS, CLASSES, how.get("share", "split"), how.get("record", writer.append), answers.read(log).answers
         )
         service = Service(desk, picture, About("run", "mia", "rambo labels run"), lambda *_: None)
-        async with TestClient(TestServer(application(service, TOKEN, "127.0.0.1"))) as client:
+        async with TestClient(TestServer(application(service, TOKEN, "127.0.0.1", how.get("once", "")))) as client:
             await work(client)
         writer.close()
 
@@ -274,5 +274,22 @@ def test_what_is_asked(log: Path) -> None:
         assert asked["classes"] == list(CLASSES) and asked["keys"] == ["1", "2", "3"]
         assert (asked["total"], asked["share"], asked["annotator"]) == (4, "split", "mia")
         assert asked["next_command"] == "rambo labels run"
+
+    served(work, log)
+
+
+def test_a_browser_is_started_with_an_address_that_works_once(log: Path) -> None:
+    async def work(client: TestClient[Any, Any]) -> None:
+        response = await client.get("/one_time", allow_redirects=False)
+        assert response.status == 303 and response.headers["Location"] == f"/{TOKEN}/"
+        await refused(await client.get("/one_time", allow_redirects=False), 403)
+        assert (await client.get(f"/{TOKEN}/")).status == 200
+
+    served(work, log, once="one_time")
+
+
+def test_without_one_nothing_leads_to_the_page_but_the_token(log: Path) -> None:
+    async def work(client: TestClient[Any, Any]) -> None:
+        await refused(await client.get("/", allow_redirects=False), 403)
 
     served(work, log)

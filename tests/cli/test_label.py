@@ -58,6 +58,8 @@ def test_what_is_no_finished_run_is_refused(capsys: pytest.CaptureFixture[str], 
 
 def test_options(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     assert "0 to 65535" in refused(capsys, str(run), "--port", "65536")
+    for name in ("", " ", "m" * 61, "m\tia"):
+        assert "--annotator" in refused(capsys, str(run), "--annotator", name)
     assert "--share" in refused(capsys, str(run), "--share", "some")
     assert "--host 203.0.113.7" in refused(capsys, str(run), "--no-browser", "--port", "0", "--host", "203.0.113.7")
 
