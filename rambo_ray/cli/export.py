@@ -37,5 +37,5 @@ def called(parsed: argparse.Namespace) -> int:
         if parsed.to == "label-studio" and parsed.url_prefix is None:
             lines.append(_SERVED)
         lines.append(f"then: rambo labels {parsed.run} FILE, with what comes back")
-        stages.say("\n".join(lines))
+        stages.finish("\n".join(lines), files[0], {"images": len(asked.ids)})
     return 0

@@ -77,7 +77,8 @@ def execute(
             stages.say(f"data.labeled={asked.data.labeled} is not written again in its form; the next round needs none")
     with replacing(asked.folder / ANSWERED) as temporary:
         temporary.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
-    stages.say(f"next: rambo run --round {config.round.number + 1} --after {asked.folder} --output NEW_DIR")
+    ahead = f"next: rambo run --round {config.round.number + 1} --after {asked.folder} --output NEW_DIR"
+    stages.finish(ahead, asked.folder / record.ANNOTATIONS, found)
     return found
 
 

@@ -82,7 +82,7 @@ def test_everything_wrong_is_said_at_once_and_by_name(asked: Request) -> None:
         settle(asked, entries)
     strangers, classes, conflicts = error.value.lines
     assert "2 answers of images that the run did not ask for: '17', 'q/0.png'" in strangers
-    assert "3 answers name no class of the run: 'Cat' 2 times (did you mean 'cat'?), 'bird' 1 time" in classes
+    assert "3 answers by names of no class of the run: 'Cat' 2 times (did you mean 'cat'?), 'bird' 1 time" in classes
     assert "2 images with two answers at once: 'p/3.png' is 'cat' and 'dog'" in conflicts
     assert "'p/4.png' is 'cat' and 'dog' by mia" in conflicts
     assert "\n" not in str(error.value) and "and 2 more" in str(error.value)
@@ -164,7 +164,7 @@ class TestAnnotations:
         fresh = (Settled("p/0.png", "dog", ("ben",)), Settled("p/1.png", "cat", ("ben",)))
         assert [a.id for a in record.joined(asked, earlier, fresh)] == ["p/0.png", "p/1.png", "p/2.png"]
         changed = (Settled("p/2.png", "cat", ("ben",)),)
-        with pytest.raises(UserError, match=r"otherwise of 1 images \('p/2.png'\).*--replace"):
+        with pytest.raises(UserError, match=r"otherwise of 1 of the images \('p/2.png'\).*--replace"):
             record.joined(asked, earlier, changed)
         assert record.joined(asked, earlier, changed, replace=True)[1] == changed[0]
 

@@ -71,7 +71,7 @@ def test_a_file_that_is_wrong_changes_nothing(
     assert main.main(["labels", str(copied_run), table(tmp_path / "a.csv", said)]) == 2
     shown = capsys.readouterr()
     assert "1 answer of images that the run did not ask for: 'nobody's'" in shown.out
-    assert "1 answer name no class of the run: 'one' 1 time" in shown.out
+    assert "1 answer by names of no class of the run: 'one' 1 time" in shown.out
     assert shown.err.startswith("rambo labels: error: ") and shown.err.count("\n") == 1
     assert main.main(["labels", str(copied_run)]) == 2
     assert "no answers yet" in capsys.readouterr().err
