@@ -67,8 +67,8 @@ def joined(
     changed = [a.id for a in answers if a.id in known and known[a.id].label != a.label]
     if changed and not replace:
         raise UserError(
-            f"{request.folder / ANNOTATIONS}: says otherwise of {len(changed)} of the images ({listed(changed, 5)}); correct "
-            "the answers, or give --replace to take the new ones"
+            f"{request.folder / ANNOTATIONS}: says otherwise of {len(changed)} of the images ({listed(changed, 5)}); "
+            "correct the answers, or give --replace to take the new ones"
         )
     known.update({a.id: a for a in answers})
     return tuple(known[name] for name in request.ids if name in known)

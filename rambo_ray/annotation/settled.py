@@ -139,8 +139,8 @@ class _Meaning:
             said.append(f"'{label}' {count} time{'s' if count > 1 else ''}{f' ({hint})' if hint[:3] == 'did' else ''}")
         more = f" and {len(self.unknown) - 20} more" if len(self.unknown) > 20 else ""
         return (
-            f"{_number(self.unknown.total(), 'answer')} by names of no class of the run: {', '.join(said)}{more}; the classes "
-            f"are {listed(self.class_names)}: give --rename NAME=CLASS, or correct the file"
+            f"{_number(self.unknown.total(), 'answer')} by names of no class of the run: {', '.join(said)}{more}; the "
+            f"classes are {listed(self.class_names)}: give --rename NAME=CLASS, or correct the file"
         )
 
 
