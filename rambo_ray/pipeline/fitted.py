@@ -92,11 +92,17 @@ class _Fitting:
             self._change("acquisition", why, budget=max(1, pool // 2))
 
     def margin_pool(self) -> None:
-        """M: all of a pool that holds no more; a benchmark's runs have M in their ids, and keep it."""
+        """M: half of a small pool, so that margins filter there too, and 2 B at least, so that there is a choice.
+
+        A benchmark's runs have M in their ids, and keep it.
+        """
         ask, pool = self.config.acquisition, self.sizes.pool
-        if self.config.data.name == "own" and not _is_set(ask, "margin_pool") and ask.margin_pool > pool:
-            why = "the whole pool, so that none is left out for its margin; set fewer to choose among the least certain"
-            self._change("acquisition", why, margin_pool=pool)
+        kept = min(pool, max(-(-pool // 2), 2 * ask.budget))
+        if self.config.data.name == "own" and not _is_set(ask, "margin_pool") and kept < ask.margin_pool:
+            why = "the smaller half of the pool's margins"
+            if kept > -(-pool // 2):
+                why = "the whole pool, as 2 B are no fewer" if kept == pool else "2 B, so that there is a choice"
+            self._change("acquisition", why, margin_pool=kept)
 
     def batch(self) -> None:
         """b: no larger than B, which may have changed since the configuration was read, or than M."""

@@ -45,6 +45,16 @@ class TestWhatRanBefore:
             "acquisition.margin_pool": 500  # the same images as any M beyond the pool
         }
 
+    def test_half_of_a_small_pool_is_left_for_its_margins(self) -> None:
+        """Else the margin filter, which a run follows where u_hat is of no use, would pick at random."""
+        found = fits_to(replace(USUAL, pool=1001), "acquisition.budget=100")
+        assert found == {"acquisition.margin_pool": 501}
+        assert fits_to(replace(USUAL, pool=1001), "acquisition.budget=300") == {"acquisition.margin_pool": 600}
+        assert fits_to(replace(USUAL, pool=1001), "acquisition.budget=600") == {"acquisition.margin_pool": 1001}
+        assert fits_to(replace(USUAL, pool=10_000), "acquisition.budget=600") == {}
+        assert fits_to(replace(USUAL, pool=9_999), "acquisition.budget=600") == {}
+        assert fits_to(replace(USUAL, pool=9_998), "acquisition.budget=600") == {"acquisition.margin_pool": 4999}
+
     @pytest.mark.parametrize("name", ready.known("config"))
     @pytest.mark.parametrize("method", [None, "paper"])
     def test_ready_configurations_stay(self, name: str, method: str | None) -> None:
