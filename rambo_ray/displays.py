@@ -132,10 +132,12 @@ class Live(Display):
         return min(every_s, _LOOKS_S)
 
     def began(self, stage: str) -> None:
-        self._row(stage)
+        if stage not in self.rows:  # else it is a part of what is counted under this name already
+            self._row(stage)
 
     def ended(self, stage: str, seconds: float) -> None:
-        self._over(stage, seconds)
+        if stage in self.rows and self.rows[stage].stage:
+            self._over(stage, seconds)
 
     def opened(self, work: Progress) -> None:
         if work.label in self.rows:

@@ -120,18 +120,19 @@ class TestLive:
         written = terminal(80, term="dumb")
         assert "\x1b" not in written and "evidence: 6/6 in " in written and "[acquisition: " in written
 
-    def test_work_under_a_name_of_its_own_ends_with_its_count(self) -> None:
+    def test_work_of_several_stages_ends_with_its_count(self) -> None:
+        """As in a benchmark, whose runs are counted over all waves, each a stage of the same name."""
         stream = io.StringIO()
-        stages = Stages(display=Live(stream))
-        with stages:
-            over = stages.progress(2, label="runs")
-            stages.begin("fits")
-            over.advance(2)
+        with Stages(display=Live(stream)) as stages:
+            over = stages.progress(4, label="runs")
+            for _ in range(2):
+                stages.begin("fits")
+                stages.begin("runs")
+                over.advance(2)
+                stages.end()
             over.close()
-            stages.begin("runs")
-        assert [line.split()[:2] for line in lines(stream.getvalue()) if line[:1] in "✓✗"][:2] == [
-            ["✓", "runs"], ["✓", "fits"],
-        ]  # fmt: skip
+        shown = [line.split() for line in lines(stream.getvalue()) if line.startswith(("✓", "✗"))]
+        assert [line[:2] for line in shown] == [["✓", "fits"], ["✓", "fits"], ["✓", "runs"]] and "4/4" in shown[2]
 
 
 class TestChoice:
