@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from rambo_ray.errors import UserError
 
+_PATIENCE_S = 30  # with a server that does not answer
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -190,6 +191,8 @@ def _of_pyarrow(value: str) -> tuple[Any, str] | None:
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow import fs
 
+    if value.startswith(("gs://", "gcs://")) and "?" not in value:
+        value += f"?retry_limit_seconds={_PATIENCE_S}"  # else a quarter of an hour, also without credentials
     try:
         system, path = fs.FileSystem.from_uri(value)
     except (pa.ArrowException, OSError, ValueError):
@@ -210,6 +213,6 @@ def _walked(folder: Path, source: str) -> Iterator[str]:
             continue
         entered.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if not name.startswith("."):
-                yield Path(parent, name).relative_to(folder).as_posix()
+        above = Path(parent).relative_to(folder).as_posix()  # once per folder: files may be millions
+        prefix = "" if above == "." else f"{above}/"
+        yield from (f"{prefix}{name}" for name in files if not name.startswith("."))

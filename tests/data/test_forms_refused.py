@@ -15,7 +15,7 @@ import pytest
 from rambo_ray.config.loading import load
 from rambo_ray.config.schema import DataConfig
 from rambo_ray.data import own
-from rambo_ray.data.forms import classes
+from rambo_ray.data.forms import classes, kinds
 from rambo_ray.errors import UserError
 
 from .refused import refusal
@@ -89,6 +89,14 @@ class TestFolders:
         problem, reading = own.read(config(root, on_error="skip"), 0)
         assert problem is not None and len(problem.pool) == 9
         assert "images that cannot be read here, left out: 3 .cr2" in reading.text()
+
+    def test_what_would_read_them_is_said(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(kinds, "readable", lambda: ("PNG", "JPEG"))  # as without pillow-heif
+        for name in ("1.heic", "2.HEIC", "3.avif"):
+            (root / "pool" / name).write_bytes(b"x")
+        line = refusal(config(root))
+        assert "3 of its images cannot be read here (2 .heic, 1 .avif)" in line
+        assert "pip install 'rambo-ray[formats]' to read them, or data.on_error=skip" in line
 
     def test_nothing_but_unreadable_kinds(self, root: Path) -> None:
         (root / "raw").mkdir()
