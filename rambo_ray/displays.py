@@ -165,6 +165,7 @@ class Live(Display):
         """Draw no more; what was under way is left unfinished above."""
         for name in list(self.rows):
             row = self.rows.pop(name)
+            self.live.refresh()
             self.console.print(self._line(row, "✗", "red", duration(time.monotonic() - row.began)))
         self.live.stop()
 
@@ -180,6 +181,7 @@ class Live(Display):
     def _over(self, name: str, seconds: float) -> None:
         row = self.rows.pop(name, None)
         if row is not None:
+            self.live.refresh()  # or it would be drawn once more, below its own last line
             self.console.print(self._line(row, "✓", "green", duration(seconds)))
 
     def _drawn(self) -> RenderableType:

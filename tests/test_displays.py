@@ -109,6 +109,12 @@ class TestLive:
         assert shown.count("a stray print") == 2
         assert shown[-4:] == ["", "100 images picked", "report  here", ""]
 
+    def test_what_is_over_is_drawn_no_more(self) -> None:
+        drawn = frames(terminal(80))
+        for name in ("evidence", "acquisition", "margins of the pool"):
+            last = max(i for i, frame in enumerate(drawn) if frame.startswith(f"✓ {name}"))
+            assert not any(name in frame for frame in drawn[last + 1 :])
+
     @pytest.mark.parametrize("arguments", [(), ("interrupted",)])
     def test_the_cursor_comes_back(self, arguments: tuple[str, ...]) -> None:
         written = terminal(80, *arguments)
