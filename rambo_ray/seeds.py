@@ -33,6 +33,7 @@ STAGES = {
     "rounds": 17,
     "quadratic": 18,
     "null": 19,
+    "backtest": 20,
 }
 
 

@@ -52,6 +52,8 @@ METHODS = (*STRATEGIES, *TRAINED, *CONTROLS, *U_HAT, *CEILINGS)
 # What neither fits u_hat nor is a strategy, and yet looks at M or b.
 FILTERED = (*CONTROLS, ORACLE, "oracle_margin", "oracle_strategies")
 
+_NOT_A_METHODS = ("acquisition.budget", "acquisition.strategy")
+
 
 def register_strategy(name: str, strategy: Strategy) -> None:
     """Let `name` mean a strategy of your own in this process; see `acquisition.baselines.own.register`."""
@@ -246,9 +248,10 @@ def _method(entry: str | MethodEntry) -> Method:
     for key in values:
         if key not in loading.dotted_keys():
             raise UserError(f"methods: {name}: {key}: unknown key; {nearest(key, loading.dotted_keys())}")
-        if not key.startswith(("utility_model.", "acquisition.")) or key == "acquisition.budget":
+        if not key.startswith(("utility_model.", "acquisition.")) or key in _NOT_A_METHODS:
             raise UserError(
-                f"methods: {name}: {key}: a method may set keys of utility_model and acquisition, the budget aside; "
+                f"methods: {name}: {key}: a method may set keys of utility_model and acquisition, budget and strategy "
+                "aside; "
                 "set what concerns all methods in the panel"
             )
     return Method(name, kind, values)
@@ -262,6 +265,11 @@ def _panel(entry: PanelEntry, beside: Path, configs: Path, overrides: Sequence[s
     content = loading.with_keys(loading.read_yaml(found), entry.set)
     # What neither the file nor the panel nor the command says is decided by the method, so by all of them together.
     config = loading.parse(loading.apply_overrides(content, overrides))
+    if (strategy := config.acquisition.strategy) != "rambo":
+        raise UserError(
+            f"panels: acquisition.strategy={strategy}: an experiment's methods say who picks; leave the key out and "
+            f"list {strategy} under methods"
+        )
     if config.data.name == "own":
         raise UserError(f"panels: config={entry.config}: data.name=own: has no labels of the pool; give a benchmark")
     paper = {

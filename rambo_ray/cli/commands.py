@@ -13,6 +13,7 @@ from rambo_ray.cli.entry import Command, Parser
 
 EXPORTED = ("label-studio", "cvat", "coco", "csv", "folder")
 RETURNED = ("labels", "label-studio", "cvat", "coco", "csv", "folder")
+FOLDS = 12  # rounds of a backtest where nobody says how many
 
 
 def _run(parser: Parser) -> None:
@@ -51,6 +52,34 @@ def _collect(parser: Parser) -> None:
     parser.output_option("output directory of the run")
     parser.display_options()
     parser.overrides()
+
+
+def _plan(parser: Parser) -> None:
+    parser.description = "Say what a run and a backtest would cost on this machine or cluster; nothing is written."
+    parser.epilog = "A few small trainings are timed; rambo run --dry-run says the same of the run alone."
+    parser.config_option()
+    _folds(parser)
+    parser.display_options()
+    parser.overrides()
+
+
+def _backtest(parser: Parser) -> None:
+    parser.description = (
+        "Will this beat random on these images? Plays the round with labelled images only, by RAMBO, its margin "
+        "filter, published strategies and random, and says what each gains."
+    )
+    parser.epilog = "The same command again goes on where it stopped; more --folds make intervals shorter."
+    parser.config_option()
+    parser.output_option("directory for the verdict and the played rounds; default: nothing is kept", required=False)
+    _folds(parser)
+    parser.add_argument("--methods", metavar="NAME,NAME", type=_names, help="only these; random always takes part")
+    parser.display_options()
+    parser.overrides()
+
+
+def _folds(parser: Parser) -> None:
+    purpose = "rounds that a backtest plays, each with S_val divided anew; default: %(default)s"
+    parser.add_argument("--folds", metavar="N", type=int, default=FOLDS, help=purpose)
 
 
 def _sweep(parser: Parser) -> None:
@@ -154,6 +183,13 @@ COMMANDS = {
         Command("export", "Give the picked images to the annotators' tool.", _export, "rambo_ray.cli.export"),
         Command("label", "Label what a run picked, on a page on this machine.", _label, "rambo_ray.cli.label"),
         Command("labels", "Take the annotators' answers in, say what they are worth.", _labels, "rambo_ray.cli.labels"),
+        Command("plan", "Say what a run and a backtest would cost.", _plan, "rambo_ray.cli.plan"),
+        Command(
+            "backtest",
+            "Will it beat random on your images? Before any label is bought.",
+            _backtest,
+            "rambo_ray.cli.backtest",
+        ),
         Command("collect", "Collect a run's utility samples and nothing else.", _collect, "rambo_ray.cli.collect"),
         Command("sweep", "Try settings without labels of the pool, name the best.", _sweep, "rambo_ray.cli.sweep"),
         Command("benchmark", "Compare RAMBO with other strategies.", _benchmark, "rambo_ray.cli.benchmark"),
@@ -187,5 +223,10 @@ def _port(text: str) -> int:
     return number
 
 
-_port.__name__ = "port of 0 to 65535 as a"
+def _names(text: str) -> list[str]:
+    """Names between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 _numbers.__name__ = "budgets such as 500,1000 as a"  # argparse says: invalid ... value: 'x'
+_port.__name__ = "port of 0 to 65535 as a"

@@ -10,17 +10,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rambo_ray.annotation import rounds
+from rambo_ray.acquisition.baselines import own
 from rambo_ray.classifier.training import TrainingSettings, choose_kernels
+from rambo_ray.cli import backtest
 from rambo_ray.cli.entry import shown
 from rambo_ray.cli.next_round import configuration
-from rambo_ray.cluster import probe
+from rambo_ray.cluster import pick, probe
+from rambo_ray.cluster.pick import Picked
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data import scenarios
 from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 from rambo_ray.data.reading import Reading
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import choices, forecast, once, plan
+from rambo_ray.pipeline import choices, forecast, once, plan, strategy_files
 from rambo_ray.pipeline.outputs import Output, manifest
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
@@ -56,7 +59,7 @@ class Finished:
     output: Output
     config: Config
     problem: Problem
-    outcome: Outcome
+    outcome: Outcome | Picked
     metrics: dict[str, Any]
 
 
@@ -90,6 +93,7 @@ def execute_on(
     began = time.monotonic() if began is None else began
     config, chosen = choices.made(config, problem)
     problem, revealed = once.thinned(config, problem, revealed)
+    own.find(config.acquisition.strategy)
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
     config = todo.config
     stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
@@ -99,12 +103,35 @@ def execute_on(
     with connect(config.cluster) as session:
         todo = todo.on(session.device)
         stages.say(_describe_cluster(session, todo.training))
+        if config.acquisition.strategy != "rambo":
+            return by_strategy(todo, problem, revealed, session, output, stages, began)
         outcome = run(todo, problem, revealed, session, output.folder, stages)
         problem, revealed = outcome.problem, outcome.revealed
         metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
     _write(output, config, problem, revealed, outcome, metrics)
     stages.finish(_summary(metrics, config, output), output.folder / "selection.parquet", metrics)
     return Finished(output, config, problem, outcome, metrics)
+
+
+def by_strategy(
+    todo: Plan,
+    problem: Problem,
+    revealed: Revealed | None,
+    session: Session,
+    output: Output,
+    stages: Stages,
+    began: float,
+) -> Finished:
+    """A run whose images another strategy than RAMBO picks, `acquisition.strategy`; its files say so."""
+    config = todo.config
+    picked = pick.run(todo, problem, revealed, session, output.folder, stages)
+    metrics = strategy_files.metrics(
+        config, problem, revealed, picked, stages.seconds, time.monotonic() - began, session.describe()
+    )
+    strategy_files.write(output, config, problem, picked.selection, metrics, todo.training.precision)
+    said = strategy_files.summary(metrics, config, output.folder)
+    stages.finish(said, output.folder / "selection.parquet", metrics)
+    return Finished(output, config, problem, picked, metrics)
 
 
 def check_directory(config: Config) -> str:
@@ -114,10 +141,10 @@ def check_directory(config: Config) -> str:
     return config.output.dir
 
 
-def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecast.Stage]:
+def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0) -> list[forecast.Stage]:
     """Time one small training on the cluster and say what a run of `config` would take of it; writes nothing.
 
-    Raises UserError for what cannot be run.
+    folds: say too what a backtest of so many rounds would take, 0: none. Raises UserError for what cannot be run.
     """
     loaded = rounds.read(config)
     problem, revealed = loaded.problem, loaded.revealed
@@ -127,6 +154,7 @@ def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecas
     config, chosen = choices.made(config, problem)
     problem, revealed = once.thinned(config, problem, revealed)
     todo = plan.make(config, problem)
+    before = backtest.costed(config, problem, folds) if folds else None
     config = todo.config
     stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
     labeled, validation, embed_s = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), 0.0
@@ -151,9 +179,18 @@ def forecast_costs(config: Config, stages: Stages | None = None) -> list[forecas
         embed_s=embed_s,
         num_test=len(revealed.test) if revealed is not None and revealed.test is not None else 0,
     )
+    if config.acquisition.strategy != "rambo":  # f and its outputs are all that another strategy needs
+        found = [stage for stage in found if stage.name not in ("evidence", "utility samples", "u_hat")]
     stored = sum(part.array.nbytes for part in (problem.labeled, problem.validation, problem.pool))
     test = revealed.test.array.nbytes if revealed is not None and revealed.test is not None else 0
     table = forecast.table(found, measured, session.device, session.num_workers, stored + test)
+    if before is not None:
+        cost = before(measured, session.num_workers)
+        table += (
+            f"\na backtest before it, rambo backtest --folds {folds}: {cost.pieces}, "
+            f"{duration(cost.worker_s)} of one worker, {duration(cost.wall_s)} on the clock"
+        )
+        found.append(cost)
     stages.finish(table, None, {"stages": [asdict(part) for part in found]})
     return found
 

@@ -7,21 +7,20 @@ of S_val has one that has not seen it. Of an image of the pool all of them are a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import ray
 
-from rambo_ray import seeds
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.cluster import tasks
 from rambo_ray.cluster.session import Session
-from rambo_ray.data.problem import NONE, Inputs, LabeledArrays
+from rambo_ray.data.problem import Inputs, LabeledArrays
 from rambo_ray.pipeline.judging import PoolEvidence
 from rambo_ray.pipeline.plan import Plan
+from rambo_ray.pipeline.preparing import OpinionSets
 from rambo_ray.utility_model import evidence
 from rambo_ray.utility_model.evidence import EvidenceScale
-from rambo_ray.utility_samples.mock_rounds import parts
 
 
 @dataclass(frozen=True)
@@ -45,23 +44,12 @@ class Training:
 
 def start(session: Session, plan: Plan, seen: Inputs, labeled: LabeledArrays) -> Training:
     """Start training the second opinions of a plan with mock rounds; `labeled` is S_0 and `seen` holds the rest."""
-    pool = plan.mock_pool
-    assert pool is not None
-    seed, folds = plan.config.seed, plan.config.utility_samples.evidence_folds
-    none = plan.training.num_classes
-    rejected = bool((pool.labels == NONE).any())
-    settings = replace(plan.training, num_classes=none + 1) if rejected else plan.training
-    inputs = np.concatenate([seen.validation, seen.rejected])
-    labels = np.where(pool.labels == NONE, none, pool.labels)
-    part = parts(labels, folds, seeds.generator(seed, "evidence", 0))
-    started = []
-    for number in range(folds):
-        shown = part != number
-        train_set = ray.put(labeled.joined(inputs[shown], labels[shown]))
-        started.append(
-            tasks.train_classifier(session, train_set, settings, seeds.integer(seed, "evidence", 1, number), {})
-        )
-    return Training(settings, part, tuple(started))
+    sets = OpinionSets.of(plan, labeled, np.concatenate([seen.validation, seen.rejected]))
+    started = [
+        tasks.train_classifier(session, ray.put(sets.shown(number)), sets.settings, seed, {})
+        for number, seed in enumerate(sets.seeds)
+    ]
+    return Training(sets.settings, sets.part, tuple(started))
 
 
 def finish(

@@ -50,7 +50,7 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
         shown.advance()
     shown.close()
     stages.begin("outputs of f" if any(request.outputs for request in requests) else "margins")
-    passed = stages.progress(sum(len(r.problem.pool) for r in requests if r.answers is not None))
+    passed = stages.progress(sum(len(r.problem.pool) for r in requests if r.answers is not None or r.outputs))
     made = [
         # A run that is done leaves the list, and its pool the object store.
         _prepared(runs.pop(0), request.outputs, base, found, passed.advance)
@@ -72,6 +72,7 @@ def _prepared(
     plan, answers = run.plan, run.revealed
     images = run.inputs() if plan.retrained else np.zeros((0, 1), dtype=np.float32)
     margins, strategy_inputs = np.zeros(0, dtype=np.float32), None
+    wanted = outputs or answers is not None
     if outputs:
         strategy_inputs = run.strategy_inputs(done=done)
         margins = prediction.margins(strategy_inputs.logits)
@@ -83,7 +84,7 @@ def _prepared(
     return PreparedProblem(
         labeled=run.labeled,
         sets=run.sets,
-        pool=run.seen.pool[:0] if answers is None else run.seen.pool,
+        pool=run.seen.pool if wanted else run.seen.pool[:0],
         rejected=run.seen.rejected,
         answers=None if answers is None else answers.pool_labels,
         training=plan.training,

@@ -12,6 +12,12 @@ from pydantic import Field, ModelWrapValidatorHandler, field_serializer, field_v
 from typing_extensions import Self
 
 from rambo_ray.config.section import Count, CountOrNone, NonNegative, Positive, Section
+from rambo_ray.errors import nearest
+
+# Who picks: RAMBO, its margin filter alone, published strategies, and rules that look at S_val's labels.
+STRATEGY_NAMES = ("rambo", "margin_m_random", "random", "margin", "entropy", "least_confidence", "badge", "coreset",
+                  "glister", "cluster_margin", "typiclust", "probcover", "uncertainty_herding", "min_margin",
+                  "margin_m_balanced", "posterior_balance", "margin_accepted")  # fmt: skip
 
 PositiveOrNone = Annotated[float | None, Field(gt=0)]
 
@@ -30,6 +36,13 @@ class PretrainingConfig(Section):
 class AcquisitionConfig(Section):
     """What is acquired, and how candidates are made (Fig. 2, lines 15 to 26)."""
 
+    strategy: str = Field(
+        "rambo",
+        description="who picks: rambo; margin_m_random, its margin filter without u_hat; random; margin, entropy, "
+        "least_confidence, badge, coreset, glister, cluster_margin, typiclust, probcover, uncertainty_herding, "
+        "min_margin: published strategies; margin_m_balanced, posterior_balance, margin_accepted: rules of even "
+        "classes, and without what was rejected; or package.module:function of your own",
+    )
     budget: Count = Field(500, description="B, images to send to the annotators")
     batch_size: Count = Field(50, description="b, images per candidate batch; where not set, no more than B and M")
     margin_pool: Count = Field(5000, description="M, smallest margins a step chooses from")
@@ -67,6 +80,16 @@ class AcquisitionConfig(Section):
     @classmethod
     def _listed(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value  # YAML knows lists only
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in STRATEGY_NAMES and ":" not in value:
+            raise ValueError(
+                f"acquisition.strategy={value}: no such strategy; {nearest(value, STRATEGY_NAMES)} (or give "
+                "package.module:function of your own)"
+            )
+        return value
 
     @field_serializer("temperatures")
     def _as_list(self, value: tuple[float, ...]) -> list[float]:

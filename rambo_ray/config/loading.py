@@ -188,6 +188,8 @@ def _unread(config: Config) -> list[str]:
     """Keys that nobody reads, and the newer keys where they say what was done before there were any."""
     samples, model, ask = config.utility_samples, config.utility_model, config.acquisition
     keys = ["method"]  # it only says what other keys are
+    if ask.strategy == "rambo":
+        keys.append("acquisition.strategy")
     if samples.source == "subsets":
         keys += ["utility_samples.source", *_OF_ROUNDS]
     if model.architecture == "network":

@@ -15,7 +15,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from typing_extensions import Self
 
 from rambo_ray.config.data import NEWER_KEYS, SCENARIO_KEYS, DataConfig
-from rambo_ray.config.growth import AcquisitionConfig, PretrainingConfig
+from rambo_ray.config.growth import STRATEGY_NAMES, AcquisitionConfig, PretrainingConfig
 from rambo_ray.config.rounds import RoundConfig
 from rambo_ray.config.section import Count, CountOrNone, NonNegative, Section
 from rambo_ray.config.sections import (
@@ -34,6 +34,7 @@ __all__ = [
     "METHODS",
     "NEWER_KEYS",
     "SCENARIO_KEYS",
+    "STRATEGY_NAMES",
     "AcquisitionConfig",
     "ClassifierConfig",
     "ClusterConfig",

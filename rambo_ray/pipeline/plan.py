@@ -130,8 +130,10 @@ class Plan(Parts):
         return replace(self, offline=(), nested_sets=(), held_out=(), interpolation=(), rounds=(), mock_pool=None)
 
 
-def make(config: Config, problem: Problem) -> Plan:
+def make(config: Config, problem: Problem, settings: TrainingSettings | None = None) -> Plan:
     """The plan of a run on CPUs; its configuration is `config` with defaults that fit the data.
+
+    settings: how f is trained, where `problem` is a part of one that says so.
 
     Raises UserError for whatever cannot be run.
     """
@@ -144,7 +146,7 @@ def make(config: Config, problem: Problem) -> Plan:
         min_size = check_sizes(config, num_labeled=k, num_pool=len(problem.pool), num_classes=num_classes)
     except ValueError as error:
         raise UserError(str(error)) from error
-    measuring = MeasurementSettings.from_config(config, training_settings(config, problem))
+    measuring = MeasurementSettings.from_config(config, settings or training_settings(config, problem))
     kind = features.choose(config.utility_model, problem.shape, config.classifier.name)
     frozen = features.imagenet_weights(config.utility_model) if kind == "imagenet" else None
     drawn = (config.seed, measuring.identity(problem.fingerprint))

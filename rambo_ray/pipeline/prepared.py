@@ -36,9 +36,10 @@ from rambo_ray.utility_samples.sampling import UtilitySample
 
 @dataclass(frozen=True)
 class Request:
-    """A problem to be prepared. answers: None where no acquisition will be simulated on it.
+    """A problem to be prepared. answers: None where nobody answers what is acquired.
 
-    A plan without samples is for methods that fit no u_hat; outputs: whether other strategies will pick on it.
+    A plan without samples is for methods that fit no u_hat; outputs: whether other strategies will pick on it. Where
+    there are neither answers nor outputs nothing will be acquired, and the pool stays out of it.
     """
 
     plan: Plan

@@ -38,8 +38,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Values = Annotated[list[Any], Field(min_length=1)]
 
 # Not settings of the method: where and on what it runs, and the seeds, which have their own section.
-_FIXED = ("seed", "cluster.", "output.", "data.name", "data.root", "data.download", "data.labeled",
-          "data.validation", "data.pool")  # fmt: skip
+_FIXED = ("seed", "acquisition.strategy", "cluster.", "output.", "data.name", "data.root", "data.download",
+          "data.labeled", "data.validation", "data.pool")  # fmt: skip
 _FREE = ("data.pool_limit",)
 _CORNERS = 6  # dimensions whose extremes are all checked together before a search
 
@@ -228,6 +228,8 @@ def configure(base: Config, values: Mapping[str, Any], seed: int) -> Config:
 
 
 def _check(space: Space, base: Config) -> None:
+    if (strategy := base.acquisition.strategy) != "rambo":
+        raise UserError(f"acquisition.strategy={strategy}: a sweep tries settings of RAMBO; leave the key out")
     known = loading.dotted_keys()
     method = space.search.method
     ignored = unread(base)

@@ -1,0 +1,99 @@
+"""A selection by another strategy than RAMBO: `acquisition.strategy` on Ray.
+
+f is trained on S_0 and passed over the pool as for RAMBO; what the strategy makes of its outputs is one task, with
+the code and the random numbers of a benchmark's run of that name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray
+import torch
+
+from rambo_ray import seeds
+from rambo_ray.acquisition import greedy
+from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.benchmark import methods
+from rambo_ray.benchmark.experiment import Method
+from rambo_ray.cluster import prepare
+from rambo_ray.cluster.session import Session
+from rambo_ray.cluster.tasks import fetch
+from rambo_ray.config.schema import Config
+from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.pipeline.judging import AnyFit, AnyInput
+from rambo_ray.pipeline.plan import Plan
+from rambo_ray.pipeline.prepared import PreparedProblem, Request, retrain
+from rambo_ray.progress import Stages
+from rambo_ray.utility_samples.store import SampleStore
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What a strategy picked, f's margins [N], and f's accuracies without and, where labels are known, with it."""
+
+    selection: Selection
+    margins: np.ndarray
+    before: Mapping[str, float]
+    after: Mapping[str, float] | None
+
+
+def run(
+    plan: Plan, problem: Problem, revealed: Revealed | None, session: Session, folder: Path, stages: Stages
+) -> Picked:
+    """Pick B pool images by `acquisition.strategy`; `revealed` is read only after the selection is made.
+
+    Raises RunError for what the cluster failed at.
+    """
+    config = plan.config
+    method = Method(config.acquisition.strategy, config.acquisition.strategy, {})
+    todo = Request(plan.without_samples(), problem, revealed, outputs=True)
+    store = SampleStore(folder / "utility_samples", config.utility_samples.utility)  # nothing is written there
+    (prepared,) = prepare.make(session, [todo], store, stages)
+    shared = ray.put(prepared)
+    stages.begin(config.acquisition.strategy)
+    options = {**session.options, "max_retries": session.config.max_tries}
+    how = (session.device, session.cpus)
+    positions = fetch(
+        ray.remote(_pick).options(**options).remote(shared, method, config, *how), config.acquisition.strategy
+    )
+    after = None
+    if revealed is not None:
+        stages.begin("final classifier")
+        after = fetch(
+            ray.remote(_train).options(**options).remote(shared, positions, config.seed, *how), "the final classifier"
+        )
+    stages.end()
+    return Picked(selection(positions, prepared.margins, config), prepared.margins, prepared.before, after)
+
+
+def selection(positions: np.ndarray, margins: np.ndarray, config: Config) -> Selection:
+    """Positions [B] as a selection: steps of b, and no utilities, as no u_hat has judged."""
+    ask = config.acquisition
+    sizes = greedy.step_sizes(len(positions), ask.batch_size)
+    return Selection(
+        pool_index=positions.astype(np.int64),
+        step=np.repeat(np.arange(len(sizes)), sizes).astype(np.int32),
+        margin=margins[positions].astype(np.float32),
+        utility=np.full(len(positions), math.nan, dtype=np.float32),
+        step_scores=(),
+        kinds=(ask.strategy,) * len(sizes),
+    )
+
+
+def _pick(prepared: PreparedProblem, method: Method, config: Config, device: str, threads: int) -> np.ndarray:
+    torch.set_num_threads(threads)
+    return methods.pick(prepared, method, config, _fits_nothing, device)[0]
+
+
+def _fits_nothing(task: AnyInput) -> AnyFit:
+    raise ValueError("a strategy that fits u_hat is RAMBO's own run")
+
+
+def _train(prepared: PreparedProblem, positions: np.ndarray, seed: int, device: str, threads: int) -> dict[str, float]:
+    torch.set_num_threads(threads)
+    return retrain(prepared, positions, seeds.integer(seed, "final_classifier"), device).accuracy

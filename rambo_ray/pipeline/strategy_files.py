@@ -1,0 +1,86 @@
+"""The files of a run whose images another strategy than RAMBO picks: what there is without u_hat.
+
+selection.parquet as of any run, its `utility` not a number; metrics.json with `strategy`, sizes, accuracies and
+seconds; manifest.json and config.yaml as of any run. There is no u_hat, and no report of what it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.config.schema import Config
+from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.pipeline.outputs import Output, manifest
+from rambo_ray.progress import duration
+
+
+class Picks(Protocol):
+    """What a strategy picked, and f's accuracies by the name of a set."""
+
+    @property
+    def selection(self) -> Selection: ...
+    @property
+    def before(self) -> Mapping[str, float]: ...
+    @property
+    def after(self) -> Mapping[str, float] | None: ...
+
+
+def metrics(
+    config: Config,
+    problem: Problem,
+    revealed: Revealed | None,
+    picked: Picks,
+    seconds: Mapping[str, float],
+    total_s: float,
+    cluster: str,
+) -> dict[str, Any]:
+    """What metrics.json holds."""
+    ask = config.acquisition
+
+    def accuracies(found: Mapping[str, float] | None) -> dict[str, float | None] | None:
+        return None if found is None else {name: found.get(name) for name in ("validation", "test")}
+
+    return {
+        "strategy": ask.strategy,
+        "sizes": {
+            "k": len(problem.labeled),
+            "validation": len(problem.validation),
+            "pool": len(problem.pool),
+            "test": len(revealed.test) if revealed is not None and revealed.test is not None else 0,
+            "budget": ask.budget,
+            "batch_size": ask.batch_size,
+            "margin_pool": ask.margin_pool,
+        },
+        "accuracy_before": accuracies(picked.before),
+        "accuracy_after": accuracies(picked.after),
+        "seconds": {**seconds, "total": total_s},
+        "cluster": cluster,
+    }
+
+
+def write(
+    output: Output, config: Config, problem: Problem, selection: Selection, content: dict[str, Any], precision: str
+) -> None:
+    """Write them, the selection last: where it is, the others are."""
+    output.write_json("metrics.json", content)
+    output.write_json("manifest.json", manifest(config, problem, precision))
+    output.write_selection(selection, problem.pool.ids)
+
+
+def summary(content: Mapping[str, Any], config: Config, folder: Path) -> str:
+    """What a person at the terminal is told at the end."""
+    lines = [
+        "",
+        f"{config.acquisition.budget} images picked by {content['strategy']} in "
+        f"{duration(content['seconds']['total'])}",
+    ]
+    for name, said in (("validation", "accuracy on S_val"), ("test", "accuracy on test")):
+        before, after = content["accuracy_before"][name], (content["accuracy_after"] or {}).get(name)
+        if before is not None:
+            change = "" if after is None else f" -> {after:.3f} ({100 * (after - before):+.1f} points)"
+            lines.append(f"  {said:<18} {before:.3f}{change}")
+    lines.append(f"  {'selection':<18} {folder / 'selection.parquet'}")
+    return "\n".join(lines)
