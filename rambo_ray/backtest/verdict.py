@@ -116,7 +116,7 @@ def verdict(rounds: Sequence[Round], methods: Sequence[str]) -> Verdict:
 
 def points(value: float) -> str:
     """A difference of accuracies in points: "+1.3 points"."""
-    return f"{100 * value:+.1f} points"
+    return f"{100 * value + 0.0:+.1f} points"
 
 
 def interval(found: Gain) -> str:

@@ -153,7 +153,8 @@ def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0)
         stages.say(text)
     config, chosen = choices.made(config, problem)
     problem, revealed = once.thinned(config, problem, revealed)
-    todo = plan.make(config, problem)
+    strategy, ask = config.acquisition.strategy, config.acquisition.model_copy(update={"strategy": "rambo"})
+    todo = plan.make(config.model_copy(update={"acquisition": ask}), problem)  # whose sets are what is timed
     before = backtest.costed(config, problem, folds) if folds else None
     config = todo.config
     stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
@@ -179,7 +180,7 @@ def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0)
         embed_s=embed_s,
         num_test=len(revealed.test) if revealed is not None and revealed.test is not None else 0,
     )
-    if config.acquisition.strategy != "rambo":  # f and its outputs are all that another strategy needs
+    if strategy != "rambo":  # f and its outputs are all that another strategy needs
         found = [stage for stage in found if stage.name not in ("evidence", "utility samples", "u_hat")]
     stored = sum(part.array.nbytes for part in (problem.labeled, problem.validation, problem.pool))
     test = revealed.test.array.nbytes if revealed is not None and revealed.test is not None else 0

@@ -133,7 +133,8 @@ class Plan(Parts):
 def make(config: Config, problem: Problem, settings: TrainingSettings | None = None) -> Plan:
     """The plan of a run on CPUs; its configuration is `config` with defaults that fit the data.
 
-    settings: how f is trained, where `problem` is a part of one that says so.
+    settings: how f is trained, where `problem` is a part of one that says so. Where another strategy than RAMBO picks,
+    there are no sets, and what only they need is not asked for.
 
     Raises UserError for whatever cannot be run.
     """
@@ -155,7 +156,8 @@ def make(config: Config, problem: Problem, settings: TrainingSettings | None = N
     nested_sets: list[UtilitySample] = []
     interpolation: list[UtilitySample] = []
     held_out: list[UtilitySample] = []
-    if samples.source != "mock_rounds":
+    own = config.acquisition.strategy == "rambo"
+    if own and samples.source != "mock_rounds":
         offline = sampling.offline_pairs(samples.num_pairs, k, min_size, samples.sizes, *drawn)
         nested_sets = sampling.nested_samples(nested_sizes(config.pretraining, k), *drawn)
         interpolation = sampling.interpolation_pairs(
@@ -166,11 +168,13 @@ def make(config: Config, problem: Problem, settings: TrainingSettings | None = N
     rounds: Samples = ()
     held_out_rounds: Samples = ()
     try:
-        if samples.source != "subsets":
+        if own and samples.source != "subsets":
             rejected = 0 if problem.rejected is None else len(problem.rejected)
             pool = MockPool.of(k, problem.validation.labels, rejected, config.seed)
             rounds, held_out_rounds = _rounds(config, pool, measuring, problem.fingerprint, None)
-        if config.utility_model.architecture == "quadratic":
+        if not own:
+            said = tuple(line for line in said if line.startswith("acquisition."))
+        elif config.utility_model.architecture == "quadratic":
             quadratic.check(len(rounds))
         elif config.utility_model.bilevel:
             split_by_length(np.array([s.size for s in [*offline[::2], *rounds[::2]]]))
@@ -188,7 +192,7 @@ def make(config: Config, problem: Problem, settings: TrainingSettings | None = N
         interpolation=tuple(interpolation),
         rounds=rounds,
         mock_pool=pool,
-        said=(*copies, *said, *validation_set.warnings(config, problem, held_out_rounds)),
+        said=(*copies, *said, *(validation_set.warnings(config, problem, held_out_rounds) if own else ())),
     )
 
 

@@ -27,7 +27,7 @@ from .problems import ROOT, SMOKE, digits, rounds, smoke
 
 backtest, costed, run = partial(job, "backtest"), partial(job, "plan"), partial(job, "run")
 CONFIG = str(ROOT / SMOKE)
-QUICK = ["utility_samples.num_pairs=4", "utility_samples.num_held_out=2", "utility_samples.evidence_folds=2",
+QUICK = ["utility_samples.num_pairs=6", "utility_samples.num_held_out=2", "utility_samples.evidence_folds=2",
          "classifier.max_epochs=3"]  # fmt: skip
 
 
