@@ -51,21 +51,28 @@ def wanted(name: str, data: str | None, seeds: Sequence[int] | None, panels: Seq
     return replace(made, panels=tuple(replace(panel, seeds=own) for panel in chosen), seeds=own)
 
 
-def truth(session: Session, made: Experiment, panel: Panel, seed: int, folder: Path) -> dict[str, float]:
-    """True accuracy on test of each method on one problem; runs that `folder` lacks are made and kept there."""
+def truth(session: Session, made: Experiment, folder: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """True accuracy on test of each method, by panel and seed; runs that `folder` lacks are made and kept there."""
     store = RunStore(folder)
-    laid_out = layout.lay_out(replace(made, panels=(replace(panel, seeds=(seed,)),), seeds=(seed,)), store)
-    samples = SampleStore(folder / "work" / "utility_samples", panel.config.utility_samples.utility)
-    quiet = Stages(stream=io.StringIO())
-    if failures := benchmark.run(session, laid_out.groups, store, samples, folder / "work", quiet):
+    laid_out = layout.lay_out(made, store)
+    samples = SampleStore(folder / "work" / "utility_samples", made.panels[0].config.utility_samples.utility)
+    stages = Stages(stream=sys.stderr)
+    if laid_out.groups and (
+        failures := benchmark.run(session, laid_out.groups, store, samples, folder / "work", stages)
+    ):
         raise SystemExit(f"{failures[0].where}: {failures[0].error}")
-    return {key[1]: store.runs[run].test_accuracy for key, run in laid_out.ids.items()}
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for (panel, method, _, seed), run in laid_out.ids.items():
+        found.setdefault((panel, seed), {})[method] = store.runs[run].test_accuracy
+    return found
 
 
-def verdict(made: Experiment, panel: Panel, seed: int, folds: int, work: Path) -> tuple[str, str, dict[str, float]]:
+def verdict(
+    made: Experiment, panel: Panel, seed: int, folds: int, work: Path, reader: datasets.Reader
+) -> tuple[str, str, dict[str, float]]:
     """What a backtest of one problem recommends, how sure it is, and the gains that it expects."""
     config = made.config(panel, Method("rambo", "rambo", {}), made.budgets[0], seed)
-    problem, _ = datasets.load(config.data, config.seed)
+    problem, _ = reader.load(config.data, config.seed)
     asked = Asked(folds, METHODS, work / f"{made.name} {panel.name} {seed}".replace(" ", "_"), "", "rambo run")
     found = backtest.execute_on(config, problem, asked, Stages(stream=io.StringIO())).verdict
     return found.recommended, found.kind, {s.method: s.over_random.mean for s in found.standings}
@@ -85,11 +92,13 @@ def main() -> int:
     given = parser.parse_args()
     made = wanted(given.experiment, given.data, given.seeds, given.panels)
     output, rows = Path(given.output), []
+    reader = datasets.Reader()
     with connect(made.panels[0].config.cluster) as session:
+        truths = truth(session, made, output)
         for seed in made.seeds:
             for panel in made.panels:
-                true = truth(session, made, panel, seed, output)
-                recommended, kind, gains = verdict(made, panel, seed, given.folds, Path(given.work))
+                true = truths[panel.name, seed]
+                recommended, kind, gains = verdict(made, panel, seed, given.folds, Path(given.work), reader)
                 best = max(true, key=lambda method: true[method])
                 rows.append(
                     {
