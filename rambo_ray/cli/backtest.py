@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rambo_ray.acquisition.baselines import own
+from rambo_ray.annotation import rounds as reading
 from rambo_ray.backtest import cost, folds, report, verdict
 from rambo_ray.backtest import mix as class_mix
 from rambo_ray.backtest.folds import Fold
@@ -27,7 +28,6 @@ from rambo_ray.cluster.backtest import Rules
 from rambo_ray.cluster.session import connect
 from rambo_ray.config import loading
 from rambo_ray.config.schema import STRATEGY_NAMES, Config
-from rambo_ray.data import datasets
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError, nearest
 from rambo_ray.pipeline import choices, plan
@@ -101,8 +101,10 @@ def execute(config: Config, asked: Asked, stages: Stages) -> Found:
 
     Raises UserError, before anything is written, for what cannot be played; RunError for what failed.
     """
-    problem, _ = datasets.load(config.data, config.seed)
-    return execute_on(config, problem, asked, stages)
+    loaded = reading.read(config)
+    for text in loaded.said:
+        stages.say(text)
+    return execute_on(config, loaded.problem, asked, stages)
 
 
 def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -> Found:

@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rambo_ray.annotation import rounds
 from rambo_ray.acquisition.baselines import own
+from rambo_ray.annotation import rounds
 from rambo_ray.classifier.training import TrainingSettings, choose_kernels
 from rambo_ray.cli import backtest
 from rambo_ray.cli.entry import shown

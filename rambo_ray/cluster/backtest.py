@@ -24,7 +24,7 @@ from rambo_ray.cluster import embed
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import fetch
 from rambo_ray.cluster.workers import run_tasks
-from rambo_ray.config.schema import HEADS, Config
+from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.problem import LabeledArrays, Problem
 from rambo_ray.pipeline import plan
 from rambo_ray.progress import Stages
@@ -62,7 +62,7 @@ def material(
 
     Raises UserError as a run would, RunError for what the cluster failed at.
     """
-    if config.classifier.name in HEADS:
+    if is_head(config.classifier.name):
         stages.begin("embeddings")
     seen = embed.inputs(session, config, problem, None, stages.progress)
     stages.begin("classes of the pool")
