@@ -11,19 +11,19 @@ from typing import Any
 
 from rambo_ray.acquisition.baselines import own
 from rambo_ray.annotation import rounds
-from rambo_ray.classifier.training import TrainingSettings, choose_kernels
-from rambo_ray.cli import backtest
+from rambo_ray.classifier.training import choose_kernels
+from rambo_ray.cli.described import describe, describe_cluster
 from rambo_ray.cli.entry import shown
 from rambo_ray.cli.next_round import configuration
-from rambo_ray.cluster import pick, probe
+from rambo_ray.cli.plan import forecast_costs
+from rambo_ray.cluster import pick
 from rambo_ray.cluster.pick import Picked
 from rambo_ray.cluster.session import Session, connect
-from rambo_ray.config.schema import Config, is_head
-from rambo_ray.data import scenarios
-from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
+from rambo_ray.config.schema import Config
+from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.data.reading import Reading
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import choices, forecast, once, plan, strategy_files
+from rambo_ray.pipeline import choices, once, plan, strategy_files
 from rambo_ray.pipeline.outputs import Output, manifest
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
@@ -96,13 +96,13 @@ def execute_on(
     own.find(config.acquisition.strategy)
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
     config = todo.config
-    stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
+    stages.say("\n".join([describe(config, problem), *chosen, *todo.said]))
     output = Output.claim(folder, config, problem=problem)
     if reading is not None:
         output.write_json("data.json", reading.as_json())
     with connect(config.cluster) as session:
         todo = todo.on(session.device)
-        stages.say(_describe_cluster(session, todo.training))
+        stages.say(describe_cluster(session, todo.training))
         if config.acquisition.strategy != "rambo":
             return by_strategy(todo, problem, revealed, session, output, stages, began)
         outcome = run(todo, problem, revealed, session, output.folder, stages)
@@ -126,12 +126,12 @@ def by_strategy(
     config = todo.config
     picked = pick.run(todo, problem, revealed, session, output.folder, stages)
     metrics = strategy_files.metrics(
-        config, problem, revealed, picked, stages.seconds, time.monotonic() - began, session.describe()
+        config, picked.problem, revealed, picked, stages.seconds, time.monotonic() - began, session.describe()
     )
-    strategy_files.write(output, config, problem, picked.selection, metrics, todo.training.precision)
+    strategy_files.write(output, config, picked.problem, picked.selection, metrics, todo.training.precision)
     said = strategy_files.summary(metrics, config, output.folder)
     stages.finish(said, output.folder / "selection.parquet", metrics)
-    return Finished(output, config, problem, picked, metrics)
+    return Finished(output, config, picked.problem, picked, metrics)
 
 
 def check_directory(config: Config) -> str:
@@ -139,82 +139,6 @@ def check_directory(config: Config) -> str:
     if config.output.dir is None:
         raise UserError("output.dir=null: a run needs a directory for its files; give --output DIR")
     return config.output.dir
-
-
-def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0) -> list[forecast.Stage]:
-    """Time one small training on the cluster and say what a run of `config` would take of it; writes nothing.
-
-    folds: say too what a backtest of so many rounds would take, 0: none. Raises UserError for what cannot be run.
-    """
-    loaded = rounds.read(config)
-    problem, revealed = loaded.problem, loaded.revealed
-    stages = stages or Stages(every_s=config.output.progress_seconds)
-    for text in loaded.said:
-        stages.say(text)
-    config, chosen = choices.made(config, problem)
-    problem, revealed = once.thinned(config, problem, revealed)
-    strategy, ask = config.acquisition.strategy, config.acquisition.model_copy(update={"strategy": "rambo"})
-    todo = plan.make(config.model_copy(update={"acquisition": ask}), problem)  # whose sets are what is timed
-    before = backtest.costed(config, problem, folds) if folds else None
-    config = todo.config
-    stages.say("\n".join([_describe(config, problem), *chosen, *todo.said]))
-    labeled, validation, embed_s = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), 0.0
-    with connect(config.cluster) as session:
-        todo = todo.on(session.device)
-        stages.say(_describe_cluster(session, todo.training))
-        if is_head(config.classifier.name):
-            labeled, validation, embed_s = probe.embedded(session, config, problem)
-        measured = probe.probe(session, todo, labeled, validation)
-    found = forecast.stages(
-        config,
-        measured,
-        todo.retrained,
-        interpolated=len(todo.interpolation),
-        iterations=max(len(todo.nested_sets) - 1, 0),
-        k=len(problem.labeled),
-        num_pool=len(problem.pool),
-        num_workers=session.num_workers,
-        revealed=revealed is not None,
-        opinions=config.utility_samples.evidence_folds if todo.mock_pool is not None else 0,
-        num_validation=len(problem.validation),
-        embed_s=embed_s,
-        num_test=len(revealed.test) if revealed is not None and revealed.test is not None else 0,
-    )
-    if strategy != "rambo":  # f and its outputs are all that another strategy needs
-        found = [stage for stage in found if stage.name not in ("evidence", "utility samples", "u_hat")]
-    stored = sum(part.array.nbytes for part in (problem.labeled, problem.validation, problem.pool))
-    test = revealed.test.array.nbytes if revealed is not None and revealed.test is not None else 0
-    table = forecast.table(found, measured, session.device, session.num_workers, stored + test)
-    if before is not None:
-        cost = before(measured, session.num_workers)
-        table += (
-            f"\na backtest before it, rambo backtest --folds {folds}: {cost.pieces}, "
-            f"{duration(cost.worker_s)} of one worker, {duration(cost.wall_s)} on the clock"
-        )
-        found.append(cost)
-    stages.finish(table, None, {"stages": [asdict(part) for part in found]})
-    return found
-
-
-def _describe(config: Config, problem: Problem) -> str:
-    each = f"embeddings of {problem.labeled.described}" if problem.of_vectors else "x".join(map(str, problem.shape))
-    line = (
-        f"RAMBO on {config.data.name}: {len(problem.labeled)} labelled, {len(problem.validation)} validation, "
-        f"{problem.num_pool} in the pool ({each}, {len(problem.class_names)} classes); "
-        f"picking {config.acquisition.budget}"
-    )
-    if config.data.scenario == "clean":
-        return line
-    rejected = f"; {len(problem.rejected)} rejected so far" if problem.rejected is not None else ""
-    return f"{line}\n{scenarios.describe(config.data)}{rejected}"
-
-
-def _describe_cluster(session: Session, settings: TrainingSettings) -> str:
-    kernels = choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels)
-    how = " in compiled kernels" if kernels == "compiled" else ""
-    how += ", as on any x86 CPU" if settings.reproducible == "any_x86" else ""
-    head = ", a head on embeddings," if settings.embedding else ""
-    return f"Ray: {session.describe()}; {settings.classifier}{head} on {session.device}, {settings.precision}{how}"
 
 
 def _metrics(

@@ -22,7 +22,7 @@ from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Arrays, TrainingSettings
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
-from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
+from rambo_ray.data.problem import Inputs, LabeledArrays, Problem, Revealed
 from rambo_ray.pipeline import judging
 from rambo_ray.pipeline.judging import AnyInput, AnyModel, PoolEvidence
 from rambo_ray.pipeline.plan import Plan
@@ -39,13 +39,15 @@ class Request:
     """A problem to be prepared. answers: None where nobody answers what is acquired.
 
     A plan without samples is for methods that fit no u_hat; outputs: whether other strategies will pick on it. Where
-    there are neither answers nor outputs nothing will be acquired, and the pool stays out of it.
+    there are neither answers nor outputs nothing will be acquired, and the pool stays out of it. seen: what f sees,
+    where that is known already.
     """
 
     plan: Plan
     problem: Problem
     answers: Revealed | None
     outputs: bool = False
+    seen: Inputs | None = None
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def write(
     """Write them, the selection last: where it is, the others are."""
     output.write_json("metrics.json", content)
     output.write_json("manifest.json", manifest(config, problem, precision))
-    output.write_selection(selection, problem.pool.ids)
+    output.write_selection(selection, problem.pool.ids, problem.positions)
 
 
 def summary(content: Mapping[str, Any], config: Config, folder: Path) -> str:

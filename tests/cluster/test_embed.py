@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from rambo_ray.cli.run import forecast_costs
+from rambo_ray.cli.plan import forecast_costs
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.session import Session
 from rambo_ray.config.schema import Config
