@@ -30,7 +30,7 @@ from rambo_ray.config import loading
 from rambo_ray.config.schema import STRATEGY_NAMES, Config
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError, nearest
-from rambo_ray.pipeline import choices, plan
+from rambo_ray.pipeline import choices, once, plan
 from rambo_ray.pipeline.forecast import Probe, Stage
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.plan import Plan
@@ -111,6 +111,7 @@ def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -
     """The same for a problem that is in memory."""
     began = time.monotonic()
     config, chosen = choices.made(config, problem)
+    problem, _ = once.thinned(config, problem, None)
     config = of_rounds(config)
     seen, num_pool = backtest.looked_at(problem), len(problem.pool)
     rules = Rules()

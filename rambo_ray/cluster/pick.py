@@ -20,11 +20,12 @@ from rambo_ray.acquisition import greedy
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.benchmark import methods
 from rambo_ray.benchmark.experiment import Method
-from rambo_ray.cluster import prepare
+from rambo_ray.cluster import embed, prepare
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import fetch
-from rambo_ray.config.schema import Config
+from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.pipeline import once
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.pipeline.prepared import PreparedProblem, Request, retrain
@@ -34,8 +35,12 @@ from rambo_ray.utility_samples.store import SampleStore
 
 @dataclass(frozen=True)
 class Picked:
-    """What a strategy picked, f's margins [N], and f's accuracies without and, where labels are known, with it."""
+    """What a strategy picked, f's margins [N], and f's accuracies without and, where labels are known, with it.
 
+    problem: what it was picked from, near-copies in the pool aside.
+    """
+
+    problem: Problem
     selection: Selection
     margins: np.ndarray
     before: Mapping[str, float]
@@ -51,7 +56,11 @@ def run(
     """
     config = plan.config
     method = Method(config.acquisition.strategy, config.acquisition.strategy, {})
-    todo = Request(plan.without_samples(), problem, revealed, outputs=True)
+    if is_head(config.classifier.name):
+        stages.begin("embeddings")
+    seen = embed.inputs(session, config, problem, revealed, stages.progress)
+    problem, revealed, seen = once.thinned_by_embeddings(config, problem, revealed, seen)
+    todo = Request(plan.without_samples(), problem, revealed, outputs=True, seen=seen)
     store = SampleStore(folder / "utility_samples", config.utility_samples.utility)  # nothing is written there
     (prepared,) = prepare.make(session, [todo], store, stages)
     shared = ray.put(prepared)
@@ -68,7 +77,7 @@ def run(
             ray.remote(_train).options(**options).remote(shared, positions, config.seed, *how), "the final classifier"
         )
     stages.end()
-    return Picked(selection(positions, prepared.margins, config), prepared.margins, prepared.before, after)
+    return Picked(problem, selection(positions, prepared.margins, config), prepared.margins, prepared.before, after)
 
 
 def selection(positions: np.ndarray, margins: np.ndarray, config: Config) -> Selection:

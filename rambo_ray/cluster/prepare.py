@@ -31,7 +31,7 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     runs = []
     for r in requests:
         config = r.plan.config
-        seen = embed.inputs(session, config, r.problem, r.answers, stages.progress)
+        seen = r.seen or embed.inputs(session, config, r.problem, r.answers, stages.progress)
         problem, answers, seen = once.thinned_by_embeddings(config, r.problem, r.answers, seen)
         runs.append(ClusterRun(session, r.plan.on(session.device), problem, answers, seen))
     if any(run.plan.mock_pool is not None for run in runs):
