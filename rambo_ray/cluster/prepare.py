@@ -31,8 +31,10 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
     runs = []
     for r in requests:
         config = r.plan.config
-        seen = r.seen or embed.inputs(session, config, r.problem, r.answers, stages.progress)
-        problem, answers, seen = once.thinned_by_embeddings(config, r.problem, r.answers, seen)
+        problem, answers, seen = r.problem, r.answers, r.seen
+        if seen is None:
+            seen = embed.inputs(session, config, problem, answers, stages.progress)
+            problem, answers, seen = once.thinned_by_embeddings(config, problem, answers, seen)
         runs.append(ClusterRun(session, r.plan.on(session.device), problem, answers, seen))
     if any(run.plan.mock_pool is not None for run in runs):
         stages.begin("evidence")

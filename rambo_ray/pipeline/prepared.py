@@ -40,7 +40,7 @@ class Request:
 
     A plan without samples is for methods that fit no u_hat; outputs: whether other strategies will pick on it. Where
     there are neither answers nor outputs nothing will be acquired, and the pool stays out of it. seen: what f sees,
-    where that is known already.
+    where that is known already, and near-copies are out of the pool.
     """
 
     plan: Plan
