@@ -17,8 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from rambo_ray.data import table_files
-from rambo_ray.data.decoding import Encoded, Missing, decode
-from rambo_ray.data.images import Format, Images
+from rambo_ray.data.decoding import Encoded, Missing
 from rambo_ray.data.items import first_repeated
 from rambo_ray.data.labels import Labels, from_names, from_numbers
 from rambo_ray.data.places import File, at, is_address
@@ -41,20 +40,6 @@ def find(path: Path) -> list[Path]:
 def of_split(files: Sequence[Path], split: str) -> list[Path]:
     """Those named <split>-*.parquet or <split>.parquet."""
     return [file for file in files if file.stem == split or file.name.startswith(f"{split}-")]
-
-
-def read(files: Sequence[File], wanted: Format, row_prefix: str = "", unique_ids: bool = False) -> Images:
-    """The N images of `files`, in order; nothing but images and ids is read.
-
-    Ids come from the first of these whose values are all there and distinct: the column `id`, the
-    column `path`, the `path` beside the image's bytes; else they are `row_prefix` and the row number
-    over all files. With `unique_ids` an `id` column that repeats itself is an error.
-
-    Raises UserError for a file that is damaged or lacks the column, for a row without an image, and
-    for an image that cannot be read or has another size.
-    """
-    pixels = decode(batches(files), count(files), wanted)
-    return Images(pixels, names(files, row_prefix, unique_ids))
 
 
 def read_labels(files: Sequence[File]) -> Labels:
@@ -85,7 +70,12 @@ def read_labels(files: Sequence[File]) -> Labels:
 
 
 def names(files: Sequence[File], row_prefix: str = "", unique_ids: bool = True) -> tuple[str, ...]:
-    """The ids that `read` gives the N images of `files`, by default those of one's own pool; no image is read."""
+    """The ids of the N images of `files`, by default those of one's own pool; no image is read.
+
+    They come from the first of these whose values are all there and distinct: the column `id`, the column `path`, the
+    `path` beside the image's bytes; else they are `row_prefix` and the row number over all files. With `unique_ids` an
+    `id` column that repeats itself is an error.
+    """
     found = _ids(files, ID_COLUMN, unique_ids) or _ids(files, PATH_COLUMN, False) or _distinct(_paths(files))
     return found or tuple(f"{row_prefix}{row}" for row in range(count(files)))
 

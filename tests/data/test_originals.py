@@ -13,6 +13,7 @@ from PIL import Image
 
 from rambo_ray.config.schema import DataConfig
 from rambo_ray.data import datasets, originals, parquet
+from rambo_ray.data.forms import opening
 from rambo_ray.errors import UserError
 
 
@@ -53,8 +54,7 @@ def test_parquet_s_bytes_come_by_the_ids_that_a_run_gives(given: str, tmp_path: 
         pq.write_table(pa.table(columns), tmp_path / f"{shard}.parquet")
     files = parquet.find(tmp_path)
     ids = parquet.names(files)
-    read = datasets.Format(image_size=4)
-    assert ids == parquet.read(files, read, unique_ids=True).ids
+    assert ids == opening.source("pool", own(tmp_path)).ids()
     asked = [ids[i] for i in (7, 2, 11, 0)]
     found = list(originals.stored(own(tmp_path), 0, asked))
     assert [s.content for s in found] == [contents[i] for i in (7, 2, 11, 0)]
