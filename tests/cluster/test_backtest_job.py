@@ -43,7 +43,8 @@ def test_a_backtest_says_what_to_run_and_goes_on_where_it_stopped(
     assert set(content["methods"]) == {"rambo", "badge"} and content["recommended"] in {"rambo", "badge", "random"}
     assert content["commands"][content["recommended"]] in shown
     assert content["commands"]["random"].endswith("acquisition.strategy=random")
-    assert sum(content["methods"]["badge"]["bought_by_class"].values()) == pytest.approx(content["played"]["bought"], abs=0.5)
+    bought = sum(content["methods"]["badge"]["bought_by_class"].values())
+    assert bought == pytest.approx(content["played"]["bought"], abs=0.5)  # rounds may differ by an image
     rows = list(csv.DictReader((folder / "backtest.csv").open()))
     assert {row["method"] for row in rows} == {"rambo", "badge", "random"}
     assert float(rows[0]["gain"]) == pytest.approx(content["methods"][rows[0]["method"]]["gain"]["mean"], abs=1e-6)
