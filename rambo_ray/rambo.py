@@ -13,7 +13,7 @@ import numpy as np
 
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.acquisition.pool_view import PoolView
-from rambo_ray.cluster import embed
+from rambo_ray.cluster import embed, narrow
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
@@ -34,7 +34,8 @@ from rambo_ray.utility_samples.store import SampleStore
 class Outcome:
     """What a run found.
 
-    problem, revealed: those that were given, but for images of the pool that are left out as near-copies of others.
+    problem, revealed: those that were given, but for images of the pool that are left out as near-copies of others;
+    where the pool is streamed, with what a pass over it has left. Selection and margins have positions in that pool.
     held_out: how u_hat does on sets it was not fitted to; followed: whether the run took its word; compared: what
     the picked images' evidence is like, None without mock rounds; view: a part of the pool as f sees it.
     """
@@ -67,12 +68,25 @@ def run(
     store = SampleStore.of_run(folder, config)
     if is_head(config.classifier.name):
         stages.begin("embeddings")
-    seen = embed.inputs(session, config, problem, revealed, stages.progress)
-    total = len(problem.pool)
-    problem, revealed, seen = once.thinned_by_embeddings(config, problem, revealed, seen)
-    if len(problem.pool) < total and problem.copies is not None:
-        stages.say(problem.copies.sentence())
+    if problem.streamed is not None:
+        seen = narrow.inputs(session, config, problem, folder, stages.progress)
+    else:
+        seen = embed.inputs(session, config, problem, revealed, stages.progress)
+        total = len(problem.pool)
+        problem, revealed, seen = once.thinned_by_embeddings(config, problem, revealed, seen)
+        if len(problem.pool) < total and problem.copies is not None:
+            stages.say(problem.copies.sentence())
     cluster = ClusterRun(session, plan, problem, revealed, seen)
+
+    if problem.streamed is not None:  # line 16 before all others: a pool that cannot be read is known of at once
+        stages.begin("base classifier")
+        _ = cluster.base_classifier
+        stages.begin("pass over the pool")
+        parts = cluster.pass_over_pool(folder / "pool", stages.progress)
+        stages.begin("survey of the pool")
+        cluster.narrow(parts, stages.progress)
+        assert cluster.problem.survey is not None
+        stages.say(cluster.problem.survey.sentence)
 
     if plan.mock_pool is not None:  # beyond the paper: what images are to u_hat, and the mock rounds drawn by it
         stages.begin("evidence")
@@ -111,4 +125,4 @@ def run(
     store.write_interpolated(interpolated)
     samples = [*measured.retrained, *interpolated]
     found = (selection, margins, samples, fitted, before, after, held_out, quality, followed)
-    return Outcome(problem, revealed, *found, *looked, usage)
+    return Outcome(cluster.problem, revealed, *found, *looked, usage)

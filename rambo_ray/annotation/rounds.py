@@ -49,13 +49,13 @@ class Loaded:
     said: tuple[str, ...]
 
 
-def read(config: Config) -> Loaded:
-    """The problem of a run of any round.
+def read(config: Config, streams: bool = False) -> Loaded:
+    """The problem of a run of any round; streams: whether the pool of the first may stay in its files.
 
     Raises UserError where the data, the round before or its answers are not there or do not fit.
     """
     if config.round.after is None:
-        first = datasets.read(config.data, config.seed)
+        first = datasets.read(config.data, config.seed, streams)
         text = () if first.reading is None else (first.reading.text(),)
         return Loaded(first.problem, first.revealed, first.reading, text)
     over = before(config)

@@ -33,7 +33,7 @@ def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0)
 
     folds: say too what a backtest of so many rounds would take, 0: none. Raises UserError for what cannot be run.
     """
-    loaded = rounds.read(config)
+    loaded = rounds.read(config, streams=True)
     problem, revealed = loaded.problem, loaded.revealed
     stages = stages or Stages(every_s=config.output.progress_seconds)
     for text in loaded.said:
@@ -59,7 +59,7 @@ def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0)
         interpolated=len(todo.interpolation),
         iterations=max(len(todo.nested_sets) - 1, 0),
         k=len(problem.labeled),
-        num_pool=len(problem.pool),
+        num_pool=problem.num_pool,
         num_workers=session.num_workers,
         revealed=revealed is not None,
         opinions=config.utility_samples.evidence_folds if todo.mock_pool is not None else 0,

@@ -70,7 +70,7 @@ def execute(config: Config, stages: Stages | None = None) -> dict[str, Any]:
     """
     check_directory(config)
     began = time.monotonic()
-    loaded = rounds.read(config)
+    loaded = rounds.read(config, streams=True)
     stages = stages or Stages(every_s=config.output.progress_seconds)
     for text in loaded.said:
         stages.say(text)
@@ -176,7 +176,10 @@ def _metrics(
             "exact": problem.copies.exact if problem.copies is not None else 0,
             "near": problem.copies.near if problem.copies is not None else 0,
             "of_images": problem.copies.copied if problem.copies is not None else 0,
-        },
+        }
+        if problem.survey is None
+        else {"exact": problem.survey.copies, "near": 0, "of_images": None},
+        "streamed": None if problem.survey is None else {"skipped": problem.survey.skipped, "kept": len(problem.pool)},
         "accuracy_before": accuracy(outcome.before),
         "accuracy_after": accuracy(outcome.after),
         "ranking": {

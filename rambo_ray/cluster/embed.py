@@ -58,28 +58,36 @@ def features(
     session: Session, config: Config, parts: Sequence[Images], progress: Callable[[int], Progress]
 ) -> list[np.ndarray]:
     """The frozen network's features float32 [N, F] of the images of each part; raises as `inputs`."""
-    source, width = weights.source(config), weights.width(config.classifier, parts[0].pixels)
-    root = config.classifier.embedding_cache or weights.DEFAULT_CACHE
-    # A digest is of the bytes alone, which images of another shape may share.
-    identity = [*json.loads(source.identity), list(parts[0].shape), *_arithmetic(session)]
-    cache = FeatureCache(root, identity, width)
+    source = weights.source(config)
+    stored = cache(session, config, parts[0].pixels)
     digests = [part.digests() for part in parts]
     first: dict[bytes, np.ndarray] = {}  # each content once, in order, with its pixels
     for part, names in zip(parts, digests, strict=True):
         for digest, pixels in zip(names, part.pixels, strict=True):
             first.setdefault(digest, pixels)
     places = {digest: place for place, digest in enumerate(first)}
-    found = np.empty((len(first), width), dtype=np.float32)
-    missing = [digest for digest, known in zip(first, cache.find(list(first), found), strict=True) if not known]
+    found = np.empty((len(first), stored.width), dtype=np.float32)
+    missing = [digest for digest, known in zip(first, stored.find(list(first), found), strict=True) if not known]
     if missing:
         shown = progress(len(missing))
         chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
         for chunk, computed in _embedded(session, source, chunks, first):
             found[[places[digest] for digest in chunk]] = computed
-            cache.add(chunk, computed)
+            stored.add(chunk, computed)
             shown.advance(len(chunk))
         shown.close()
     return [found[[places[digest] for digest in names]] for names in digests]
+
+
+def cache(session: Session, config: Config, pixels: np.ndarray, root: str | None = None) -> FeatureCache:
+    """The cache of features of images like pixels [N, H, W, C], by the network that `config` names; raises UserError.
+
+    root: the folder that it is in; default: classifier.embedding_cache, or the user's own.
+    """
+    root = root or config.classifier.embedding_cache or weights.DEFAULT_CACHE
+    # A digest is of the bytes alone, which images of another shape may share.
+    identity = [*json.loads(weights.source(config).identity), list(pixels.shape[1:]), *_arithmetic(session)]
+    return FeatureCache(root, identity, weights.width(config.classifier, pixels))
 
 
 def _embedded(

@@ -18,12 +18,13 @@ from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.acquisition.candidates import Sloped
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.acquisition.pool_view import PoolView
-from rambo_ray.cluster import evidence, fit, tasks
+from rambo_ray.cluster import evidence, fit, narrow, tasks
 from rambo_ray.cluster.collect import Labeled, measure
 from rambo_ray.cluster.evidence import Opinions
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
+from rambo_ray.data.pool.parts import Parts
 from rambo_ray.data.problem import Inputs, LabeledArrays, Problem, Revealed
 from rambo_ray.pipeline import judging
 from rambo_ray.pipeline.judging import AnyFit, AnyInput, AnyModel, PoolEvidence
@@ -114,6 +115,17 @@ class ClusterRun:
         trained.close()
         self.plan = self.plan.with_evidence(self.opinions.items)
 
+    def pass_over_pool(self, folder: Path, shown: Shown) -> Parts:
+        """f's margins of a pool that is streamed, as parts in `folder` (line 16)."""
+        base = self.base_classifier.arrays
+        return narrow.passed(self.session, self.plan, self.problem, self.seen, base, folder, shown)
+
+    def narrow(self, parts: Parts, shown: Shown) -> None:
+        """Go on with what of that pool any step can look at. Raises UserError for images that should not be in it."""
+        self.problem, self.seen = narrow.narrowed(
+            self.session, self.plan, self.problem, self.seen, parts, lambda count: shown(count, None)
+        )
+
     def inputs(self) -> np.ndarray:
         """What images are to u_hat, float32: those of S_0, with mock rounds also of S_val and what was rejected.
 
@@ -152,7 +164,9 @@ class ClusterRun:
         return fitted
 
     def margins(self, shown: Shown) -> np.ndarray:
-        """f's margins of the pool, [N] (line 16)."""
+        """f's margins of the pool, [N] (line 16); of one that was surveyed, of what the survey keeps."""
+        if self.problem.survey is not None:
+            return self.problem.survey.kept.margins
         passed = shown(len(self.problem.pool), None)
         found = self.pool_margins(passed.advance)
         passed.close()
@@ -192,14 +206,14 @@ class ClusterRun:
         if self.opinions is None:
             return None
         filtered = greedy.smallest_margins(margins, self.plan.config.acquisition.margin_pool)
-        return judging.compared(selection.pool_index, filtered, len(margins), self.evidence_of)
+        return judging.compared(selection.pool_index, filtered, self.problem.sampled, self.evidence_of)
 
     def look(self, margins: np.ndarray, selection: Selection) -> PoolView:
         """A part of the pool as f sees it, for the report."""
         return pool_view.look(
             selection,
             margins,
-            np.arange(len(margins)),
+            self.problem.sampled,
             self.plan.config.acquisition,
             lambda positions: self.outputs(self.seen.pool[positions]),
             lambda positions: self.outputs(self.seen.labeled[positions]),

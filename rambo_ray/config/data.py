@@ -17,7 +17,7 @@ SCENARIO_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 # The keys of `data` that say how one's own sets are read.
-OWN_KEYS = ("validation_share", "none_label", "class_level", "column", "on_error")
+OWN_KEYS = ("validation_share", "none_label", "class_level", "column", "on_error", "stream")
 
 # Keys that runs of before had not: where they say what was done then, such a run keeps its identity.
 NEWER_KEYS = (*OWN_KEYS, "bit_depth")
@@ -78,6 +78,11 @@ class DataConfig(Section):
     )
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="own: what images that cannot be read do; skip: they are left out, counted and listed"
+    )
+    stream: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="own: whether a pool of Parquet files goes through f file by file instead of into memory; auto: "
+        "from 512 MB of decoded images or embeddings on",
     )
     bit_depth: Literal[8, 10, 12, 14, 16] | None = Field(
         None,

@@ -78,13 +78,15 @@ class Reader:
     def __init__(self) -> None:
         self._whole: dict[str, Dataset] = {}
 
-    def load(self, data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
+    def load(self, data: DataConfig, seed: int, streams: bool = False) -> tuple[Problem, Revealed | None]:
         """The problem that `data` describes, and what an evaluation may know (None for `own`); see `read`."""
-        loaded = self.read(data, seed)
+        loaded = self.read(data, seed, streams)
         return loaded.problem, loaded.revealed
 
-    def read(self, data: DataConfig, seed: int) -> Loaded:
+    def read(self, data: DataConfig, seed: int, streams: bool = False) -> Loaded:
         """The problem that `data` describes, and what there is to say of it.
+
+        streams: whether the caller can do with a pool that is not in memory, where `data` wants it so.
 
         The split follows from data.split_seed, or from `seed` where that is null. Raises UserError, one
         line, for whatever is wrong with the configuration's names and paths or with the files.
@@ -92,7 +94,7 @@ class Reader:
         if data.name not in NAMES:
             raise UserError(f"data.name={data.name}: no such dataset; {nearest(data.name, NAMES)}")
         if data.name == "own":
-            problem, reading = own.read(data, seed)
+            problem, reading = own.read(data, seed, streams=streams)
             assert problem is not None  # what is wrong was raised
             return Loaded(problem, None, reading)
         source = repr([data.name, data.root, data.download, data.image_size, data.channels, data.bit_depth])
@@ -119,14 +121,14 @@ class Reader:
         return Loaded(problem, Revealed(pool_labels, dataset.test))
 
 
-def load(data: DataConfig, seed: int) -> tuple[Problem, Revealed | None]:
+def load(data: DataConfig, seed: int, streams: bool = False) -> tuple[Problem, Revealed | None]:
     """One problem, see `Reader.load`."""
-    return Reader().load(data, seed)
+    return Reader().load(data, seed, streams)
 
 
-def read(data: DataConfig, seed: int) -> Loaded:
+def read(data: DataConfig, seed: int, streams: bool = False) -> Loaded:
     """The same with what there is to say of it, see `Reader.read`."""
-    return Reader().read(data, seed)
+    return Reader().read(data, seed, streams)
 
 
 def _dataset(data: DataConfig) -> Dataset:

@@ -145,6 +145,33 @@ def decode_all(batches: Iterable[Sequence[Encoded]], count: int, wanted: Format,
     return Decoded(pixels if len(kept) == count else pixels[kept], kept, seen)
 
 
+def decode_each(encoded: Sequence[Encoded], wanted: Format) -> tuple[Pixels, list[str | None], list[bool]]:
+    """Decode images on one thread, noting of each what is wrong with it: pixels [n, H, W, C] of the shape of `like`.
+
+    Then why it cannot be used, None where it can, and whether it can be read but is unlike the others. The pixels of
+    an image that cannot be used are zeros.
+    """
+    assert wanted.like is not None
+    pixels = np.zeros((len(encoded), *wanted.like[1]), np.uint8)
+    errors: list[str | None] = [None] * len(encoded)
+    unlike = [False] * len(encoded)
+    seen = _fill(pixels, encoded, wanted, wanted.like, 0)
+    if not (seen.broken or seen.odd is not None or seen.deep >= 2**wanted.bits):
+        return pixels, errors, unlike
+    for place, one in enumerate(encoded):  # one at a time, as only the first unlike the others is named
+        pixels[place] = 0
+        alone = _fill(pixels[place : place + 1], [one], wanted, wanted.like, 0)
+        if alone.broken:
+            errors[place] = f"{alone.broken[0].name}: {alone.broken[0].problem}"
+        elif alone.odd is not None:
+            errors[place], unlike[place] = str(alone.odd), True
+        elif alone.deep >= 2**wanted.bits:
+            errors[place], unlike[place] = f"{one[0]}: holds the value {alone.deep}, set data.bit_depth=16", True
+        if errors[place] is not None:
+            pixels[place] = 0
+    return pixels, errors, unlike
+
+
 def refusal(broken: Sequence[Broken], count: int) -> UserError:
     """What is said of `count` images of which these cannot be read: the first ten by name."""
     if len(broken) == 1:

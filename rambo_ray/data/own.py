@@ -20,6 +20,8 @@ from rambo_ray.data.forms.source import Source
 from rambo_ray.data.images import Format, Images, LabeledImages, describe
 from rambo_ray.data.items import Integers, Items
 from rambo_ray.data.labels import Labels, check_two_classes, translated, without
+from rambo_ray.data.pool import staying
+from rambo_ray.data.pool.files import PoolFiles
 from rambo_ray.data.problem import Labeled, Problem, check_overlap, statistics
 from rambo_ray.data.reading import Reading, SetRead
 from rambo_ray.data.vectors import LabeledVectors, Vectors
@@ -45,10 +47,15 @@ class _Set:
     labels: Labels | None = None
     decoded: Decoded | None = None
     items: Items | None = None
+    streamed: PoolFiles | None = None
 
 
-def read(data: DataConfig, seed: int, complain: Complain = raising) -> tuple[Problem | None, Reading]:
+def read(
+    data: DataConfig, seed: int, complain: Complain = raising, streams: bool = False
+) -> tuple[Problem | None, Reading]:
     """The problem of one's own sets, and what was read; None where `complain` was told that there is none.
+
+    streams: whether the pool may stay in its files, where data.stream says so.
 
     `seed` draws S_val where it is a share of the labelled images and data.split_seed is null.
     """
@@ -74,7 +81,7 @@ def read(data: DataConfig, seed: int, complain: Complain = raising) -> tuple[Pro
     if len({one.source.content == "embeddings" for one in sets.values()}) > 1:
         told(_unlike(sets))
         return None, reading
-    _filled(sets, data, told, reading)
+    _filled(sets, data, told, reading, streams)
     expected = {key for key in KEYS if getattr(data, key) is not None}
     if complaints or set(sets) != expected or any(one.items is None for one in sets.values()):
         return None, reading
@@ -142,7 +149,7 @@ def _unlike(sets: dict[str, _Set]) -> UserError:
     return UserError(f"{said}; must be images in all sets, or embeddings in all")
 
 
-def _filled(sets: dict[str, _Set], data: DataConfig, complain: Complain, reading: Reading) -> None:
+def _filled(sets: dict[str, _Set], data: DataConfig, complain: Complain, reading: Reading, streams: bool) -> None:
     """Read the images or embeddings of each set, and their ids."""
     total = sum(len(one.source) for one in sets.values())
     wanted = Format(data.image_size, data.channels, bits=data.bit_depth or 16)
@@ -150,7 +157,10 @@ def _filled(sets: dict[str, _Set], data: DataConfig, complain: Complain, reading
         if not len(one.source):
             continue
         try:
-            wanted = _read(one, wanted, total, data)
+            if one.key == "pool" and streams and _stays(one, sets, wanted, data):
+                continue
+            counted = total if one.key == "pool" or not streams else len(one.source)  # the pool may stay
+            wanted = _read(one, wanted, counted, data)
         except UserError as error:
             complain(_naming(one.key, error))
     seen = {one.source.named: one.decoded.seen for one in sets.values() if one.decoded is not None}
@@ -177,13 +187,33 @@ def _filled(sets: dict[str, _Set], data: DataConfig, complain: Complain, reading
                 complain(_naming(one.key, error))
     vectors = [one for one in sets.values() if isinstance(one.items, Vectors)]
     for one in vectors[1:]:
-        if one.said.what != vectors[0].said.what:
+        if one.streamed is None and one.said.what != vectors[0].said.what:
             complain(
                 UserError(
                     f"{one.source.named}: {one.said.what}, but {vectors[0].source.named}: {vectors[0].said.what}; give "
                     "embeddings of one encoder in all sets"
                 )
             )
+
+
+def _stays(one: _Set, sets: dict[str, _Set], wanted: Format, data: DataConfig) -> bool:
+    """Whether the pool stays in its files; then the set has them, and no items."""
+    if (s_0 := sets.get("labeled")) is None or (s_0.items is None and wanted.like is None):
+        return False
+    of_images = wanted.like is not None
+    shape = wanted.like[1] if wanted.like is not None else tuple(s_0.items.array.shape[1:])  # type: ignore[union-attr]
+    others = [each for each in sets.values() if each.key != "pool"]
+    seen = {each.source.named: each.decoded.seen for each in others if each.decoded is not None}
+
+    def known() -> list[str]:
+        return [name for each in others if each.source.ids_are_shared for name in each.source.ids()]
+
+    one.streamed = staying.streamed(one.source, data, shape, wanted, seen, known)
+    if one.streamed is None:
+        return False
+    one.items = Images(np.zeros((0, *shape), np.uint8), ()) if of_images else s_0.items.take([])  # type: ignore[union-attr]
+    one.said.what = f"{'images' if of_images else 'embeddings'}, streamed from {one.streamed.described}"
+    return True
 
 
 def _read(one: _Set, wanted: Format, total: int, data: DataConfig) -> Format:
@@ -241,7 +271,7 @@ def _problem(sets: dict[str, _Set], data: DataConfig, seed: int, reading: Readin
     assert s_0.items is not None and u_0.items is not None
     classes, validating, rejected, of_validation = _classes(s_0, s_val, data)
     taught = np.setdiff1d(np.arange(len(s_0.items)), rejected)
-    shared = frozenset(one.key for one in sets.values() if one.source.ids_are_shared)
+    shared = frozenset(one.key for one in sets.values() if one.streamed is None and one.source.ids_are_shared)
     check_overlap(s_0.items, None if s_val is None else s_val.items, u_0.items, shared)
     whole = _labeled(s_0.items, taught, classes.codes)
     nones = [s_0.items.take(rejected)]
@@ -261,7 +291,15 @@ def _problem(sets: dict[str, _Set], data: DataConfig, seed: int, reading: Readin
             f"data.none_label={data.none_label}: {sum(map(len, nones)):,} images belong to none of the classes"
         )
     normalisation = statistics(labeled.pixels) if isinstance(labeled, LabeledImages) else ((), ())
-    return Problem(labeled, validation, u_0.items, classes.names, *normalisation, rejected=_joined(nones))
+    return Problem(
+        labeled,
+        validation,
+        u_0.items,
+        classes.names,
+        *normalisation,
+        rejected=_joined(nones),
+        streamed=u_0.streamed,
+    )
 
 
 def _shared_out(

@@ -10,7 +10,7 @@ N images over all files.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,15 +111,20 @@ def batches(files: Sequence[File], column: str | None = None) -> Iterator[list[E
         name = _image_column(file, table_files.schema(file), column)
         row = 0
         for array in table_files.read(file, name):
-            is_struct = pa.types.is_struct(array.type)
-            stored = (array.field("bytes") if is_struct else array).to_pylist()
-            has_path = is_struct and array.type.get_field_index("path") >= 0
-            paths = array.field("path").to_pylist() if has_path else [None] * len(stored)
-            yield [
-                (f"{file} row {row + i}", _content(file, name, *one))
-                for i, one in enumerate(zip(stored, paths, strict=True))
-            ]
-            row += len(stored)
+            yield encoded_in(file, name, array, range(row, row + len(array)))
+            row += len(array)
+
+
+def encoded_in(file: File, column: str, array: pa.Array, rows: Iterable[int]) -> list[Encoded]:
+    """The encoded images of a part of a file's column, in these rows of it."""
+    is_struct = pa.types.is_struct(array.type)
+    stored = (array.field("bytes") if is_struct else array).to_pylist()
+    has_path = is_struct and array.type.get_field_index("path") >= 0
+    paths = array.field("path").to_pylist() if has_path else [None] * len(stored)
+    return [
+        (f"{file} row {row}", _content(file, column, *one))
+        for row, one in zip(rows, zip(stored, paths, strict=True), strict=True)
+    ]
 
 
 def vectors(files: Sequence[File], column: str) -> np.ndarray:
@@ -128,7 +133,7 @@ def vectors(files: Sequence[File], column: str) -> np.ndarray:
     for file in files:
         row = 0
         for array in table_files.read(file, column):
-            parts.append(_numbers(file, column, array, row, parts[0].shape[1] if parts else None))
+            parts.append(numbers_of(file, column, array, row, parts[0].shape[1] if parts else None))
             row += len(array)
     return np.concatenate(parts)
 
@@ -168,7 +173,7 @@ def _content(file: File, column: str, stored: bytes | None, path: str | None) ->
         return Missing(f"no image bytes in column '{column}', and {beside} cannot be read ({type(error).__name__})")
 
 
-def _numbers(file: File, column: str, array: pa.Array, row: int, width: int | None) -> np.ndarray:
+def numbers_of(file: File, column: str, array: pa.Array, row: int, width: int | None) -> np.ndarray:
     if array.null_count:
         raise UserError(
             f"{file} row {row + array.is_null().to_pylist().index(True)}: no {column}; fill or remove the row"

@@ -22,6 +22,8 @@ from rambo_ray import seeds
 from rambo_ray.data.copies import Copies
 from rambo_ray.data.images import Images, LabeledImages, Pixels
 from rambo_ray.data.items import Integers, Items
+from rambo_ray.data.pool.files import PoolFiles
+from rambo_ray.data.pool.survey import Survey
 from rambo_ray.data.vectors import LabeledVectors, Vectors
 from rambo_ray.errors import UserError
 
@@ -66,6 +68,8 @@ class Problem:
     `labeled` is S_0 [k], `validation` S_val [V], `pool` U_0 [N]; labels are positions in
     `class_names` [K]. All of them are images of one shape, or all vectors of D numbers. `mean` and `std` have one
     number per channel and belong to pixels / 255; vectors have none.
+    streamed: the files of a pool too large for memory; `pool` is empty then, until a pass of f over them has left its
+    `survey`: from there on it holds what the survey keeps, in its order.
     `rejected` [R] are of the pool's kind, and annotators have said already that they belong to
     none of the classes. copies: which images of the pool were left out as copies of those that `pool` holds, None
     where none were. Raises ValueError where these do not fit together.
@@ -79,10 +83,12 @@ class Problem:
     std: tuple[float, ...]
     rejected: Items | None = None
     copies: Copies | None = None
+    streamed: PoolFiles | None = None
+    survey: Survey | None = None
 
     def __post_init__(self) -> None:
         for part, items in self._parts:
-            if not len(items):
+            if not len(items) and not (part == "pool" and self.streamed is not None):
                 raise ValueError(f"{part} is empty")
         for part, items in [*self._parts, *([] if self.rejected is None else [("rejected", self.rejected)])]:
             if isinstance(items, Vectors) != isinstance(self.labeled, Vectors):
@@ -111,19 +117,35 @@ class Problem:
         return isinstance(self.labeled, Vectors)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """H, W, C of every image, or D of every vector."""
-        return tuple(self.labeled.array.shape[1:])
+    def num_pool(self) -> int:
+        """How many images the pool has, those that were left out included, in memory or not."""
+        if self.survey is not None:
+            return self.survey.count
+        if self.streamed is not None:
+            return len(self.streamed)
+        return len(self.pool) if self.copies is None else len(self.copies.of)
 
     @property
-    def num_pool(self) -> int:
-        """How many images the pool has, those that were left out included."""
-        return len(self.pool) if self.copies is None else len(self.copies.of)
+    def num_left(self) -> int:
+        """The same without those that were left out, which are not known yet where the pool is not in memory."""
+        return len(self.pool) if self.streamed is None else self.num_pool
 
     @property
     def positions(self) -> Integers:
         """Where the images of `pool` are in the whole pool, int64."""
+        if self.survey is not None:
+            return self.survey.kept.positions
         return np.arange(len(self.pool)) if self.copies is None else self.copies.kept
+
+    @property
+    def sampled(self) -> Integers:
+        """Positions in `pool` of images that stand for the whole pool: all, where it is in memory."""
+        return np.arange(len(self.pool)) if self.survey is None else self.survey.sampled
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """H, W, C of every image, or D of every vector."""
+        return tuple(self.labeled.array.shape[1:])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -142,7 +164,14 @@ class Problem:
 
     @cached_property
     def pool_fingerprint(self) -> str:
-        """SHA-256 (hex) of the pool: its images or vectors, and its ids, in order."""
+        """SHA-256 (hex) of the pool: its images or vectors, and its ids, in order.
+
+        Of one that is streamed that of the survey, which goes by content, too, or, before, of which files they are.
+        """
+        if self.survey is not None:
+            return self.survey.fingerprint
+        if self.streamed is not None:
+            return self.streamed.fingerprint
         array = self.pool.array
         return _sha256([repr(array.shape).encode(), array.data, repr(self.pool.ids).encode()])
 

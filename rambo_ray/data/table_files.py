@@ -27,7 +27,7 @@ def schema(file: File) -> pa.Schema:
     if _is_arrow(file):
         with _arrow(file) as reader:
             return reader.schema
-    with _parquet(file) as table:
+    with parquet_file(file) as table:
         return table.schema_arrow
 
 
@@ -36,7 +36,7 @@ def rows(file: File) -> int:
     if _is_arrow(file):
         with _arrow(file) as reader:
             return sum(batch.num_rows for batch in _batches(reader))
-    with _parquet(file) as table:
+    with parquet_file(file) as table:
         return int(table.metadata.num_rows)
 
 
@@ -52,7 +52,7 @@ def read(file: File, column: str) -> Iterator[pa.Array]:
                 for start in range(0, batch.num_rows, BATCH):
                     yield whole.slice(start, BATCH)
         return
-    with _parquet(file) as table:
+    with parquet_file(file) as table:
         for batch in table.iter_batches(BATCH, columns=[column]):
             yield batch.column(0)
 
@@ -97,7 +97,8 @@ def _is_arrow(file: File) -> bool:
 
 
 @contextmanager
-def _parquet(file: File) -> Iterator[pq.ParquetFile]:
+def parquet_file(file: File) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, opened. Raises UserError where it is damaged, also while it is read."""
     try:
         if isinstance(file, Path):
             with pq.ParquetFile(file) as table:

@@ -28,7 +28,7 @@ TOTAL = 128.0  # the number of components that images have unless classifier.com
 
 def kept(classifier: ClassifierConfig, problem: Problem) -> int:
     """How many numbers f sees of a vector of D: no more than components, nor than there can be."""
-    count = sum(len(part) for part in (problem.labeled, problem.validation, problem.pool))
+    count = len(problem.labeled) + len(problem.validation) + problem.num_left
     return min(problem.shape[0], classifier.components, max(count - 1, 1))
 
 

@@ -137,7 +137,7 @@ def check(classifier: ClassifierConfig, problem: Problem) -> None:
 
 
 def _count(problem: Problem) -> int:
-    return sum(len(part) for part in (problem.labeled, problem.validation, problem.pool))
+    return len(problem.labeled) + len(problem.validation) + problem.num_left
 
 
 def imagenet_weights(

@@ -43,7 +43,7 @@ class Sizes:
             labeled=len(problem.labeled),
             validation=len(problem.validation),
             rejected=0 if problem.rejected is None else len(problem.rejected),
-            pool=len(problem.pool) if pool is None else pool,
+            pool=problem.num_left if pool is None else pool,
             classes=len(problem.class_names),
         )
 

@@ -51,15 +51,15 @@ class PoolEvidence:
 
 
 def compared(
-    picked: np.ndarray, filtered: np.ndarray, num_pool: int, of: Callable[[np.ndarray], PoolEvidence]
+    picked: np.ndarray, filtered: np.ndarray, pool: np.ndarray, of: Callable[[np.ndarray], PoolEvidence]
 ) -> ComparedEvidence:
-    """Evidence of positions `picked` and `filtered` of a pool of `num_pool` images, for the report.
+    """Evidence of positions `picked`, `filtered` and those that stand for the whole `pool`, for the report.
 
     Of at most COMPARED images of each, evenly apart: `of`, which says what images' evidence is, takes time.
     """
     groups = [
         group[np.linspace(0, len(group) - 1, min(len(group), COMPARED)).round().astype(np.int64)]
-        for group in (picked, filtered, np.arange(num_pool))
+        for group in (picked, filtered, pool)
     ]
     asked = np.unique(np.concatenate(groups))
     found = of(asked)

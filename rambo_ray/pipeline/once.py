@@ -99,6 +99,11 @@ def _without(
 def _check(config: Config, problem: Problem) -> None:
     """Raise UserError for a distance that these data have not."""
     ask, name = config.acquisition, config.classifier.name
+    if ask.near_copies != "off" and problem.streamed is not None:
+        raise UserError(
+            f"acquisition.near_copies={ask.near_copies}: compares all images of a pool, and this one is streamed; set "
+            "acquisition.near_copies=off, or data.stream=never where it fits into memory"
+        )
     if ask.near_copies == "hash" and problem.of_vectors:
         raise UserError(
             "acquisition.near_copies=hash: compares images, and the data are embeddings; set "

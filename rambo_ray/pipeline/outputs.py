@@ -38,7 +38,7 @@ PACKAGES = ("rambo-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "POT
 # What a run may change and still go on in the same directory: nothing that its stored utility
 # samples, or the split their positions refer to, depend on.
 _MAY_DIFFER = ("cluster.", "output.", "acquisition.", "utility_model.", "utility_samples.num_")
-_MAY_DIFFER_TOO = ("data.root", "data.download", "pretraining.num_interpolated", "classifier.kernels")
+_MAY_DIFFER_TOO = ("data.root", "data.download", "data.stream", "pretraining.num_interpolated", "classifier.kernels")
 _MUST_AGREE = ("cluster.reproducible",)
 
 

@@ -144,7 +144,7 @@ def make(config: Config, problem: Problem, settings: TrainingSettings | None = N
     copies = [] if problem.copies is None else [problem.copies.sentence()]
     try:
         config, said = fitted.fit(config, Sizes.of(problem))
-        min_size = check_sizes(config, num_labeled=k, num_pool=len(problem.pool), num_classes=num_classes)
+        min_size = check_sizes(config, num_labeled=k, num_pool=problem.num_left, num_classes=num_classes)
     except ValueError as error:
         raise UserError(str(error)) from error
     measuring = MeasurementSettings.from_config(config, settings or training_settings(config, problem))

@@ -46,24 +46,33 @@ UTILITY_LABELS: Mapping[Utility, str] = {
 }
 
 
-def margin_histogram(margins: np.ndarray, picked: np.ndarray, margin_pool: int) -> bytes | None:
+def margin_histogram(
+    margins: np.ndarray, picked: np.ndarray, margin_pool: int, histogram: np.ndarray | None = None
+) -> bytes | None:
     """How many of the pool's margins [N], and of the `picked` [B] among them, are how large.
 
-    A line marks the largest of the `margin_pool` smallest: what the first step chose from.
+    A line marks the largest of the `margin_pool` smallest: what the first step chose from. histogram: counts of all of
+    the pool's in equal bins from 0 to 1, where `margins` are only the smallest of them.
     """
     margins = np.sort(margins[np.isfinite(margins)].astype(np.float64))
+    count = len(margins) if histogram is None else int(histogram.sum())
     if len(margins) == 0:
         return None
     figure, axes = new_figure("margin of f (difference of two probabilities)", "images (log scale)")
-    bins = np.linspace(0.0, max(float(margins[-1]), 1e-6), 51).tolist()
-    axes.hist(margins, bins, color=PALE, label=f"pool, {len(margins):,}")
+    if histogram is None:
+        bins = np.linspace(0.0, max(float(margins[-1]), 1e-6), 51).tolist()
+        axes.hist(margins, bins, color=PALE, label=f"pool, {count:,}")
+    else:
+        middles = (np.arange(len(histogram)) + 0.5) / len(histogram)
+        bins = np.linspace(0.0, 1.0, 51).tolist()
+        axes.hist(middles, bins, weights=histogram, color=PALE, label=f"pool, {count:,}")
     axes.hist(picked[np.isfinite(picked)], bins, color=PICKED, label=f"picked, {len(picked):,}")
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.7)  # so that a single image still has a bar
     axes.set_xlim(bins[0], bins[-1])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}" if count >= 1 else ""))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    if margin_pool < len(margins):
+    if margin_pool < count:
         threshold = float(margins[margin_pool - 1])
         name = f"M = {margin_pool:,} smallest"
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=name)

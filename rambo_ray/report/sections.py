@@ -49,13 +49,16 @@ def model_plots(content: ReportContent) -> list[Plot]:
 
 def _margins(content: ReportContent) -> Plot:
     selection, margin_pool = content.selection, content.config.acquisition.margin_pool
-    some = margin_pool < len(content.margins)
+    some = margin_pool < content.problem.num_pool
+    survey = content.problem.survey
     chosen_from = f"the M = {margin_pool:,} smallest" if some else "the whole pool"
     return _plot(
         "Margins of the pool",
         f"Small margins are images f is undecided on. The first step chose from {chosen_from}.",
         "Histogram of the pool's margins with the picked images among them.",
-        plots.margin_histogram(content.margins, selection.margin, margin_pool),
+        plots.margin_histogram(
+            content.margins, selection.margin, margin_pool, None if survey is None else survey.histogram
+        ),
     )
 
 

@@ -149,7 +149,7 @@ class TestPoolEvidence:
             return PoolEvidence(numbers[positions], scale)
 
         picked, filtered = np.array([5, 3, 8]), np.arange(50)[::-1]
-        found = judging.compared(picked, filtered, 100, of)
+        found = judging.compared(picked, filtered, np.arange(100), of)
         own = numbers * [2, 4] + [1, 2]
         assert np.allclose(found.picked, own[picked].mean(axis=0))
         every = np.linspace(0, 49, 10).round().astype(int)

@@ -85,7 +85,7 @@ def test_evidence_is_compared_over_a_part_of_the_images_each_asked_for_once() ->
         asked.append(positions)
         return PoolEvidence(numbers[positions], scale)
 
-    found = judging.compared(np.array([7, 3]), np.arange(7), 2000, evidence_of)
+    found = judging.compared(np.array([7, 3]), np.arange(7), np.arange(2000), evidence_of)
     assert len(asked) == 1 and len(np.unique(asked[0])) == len(asked[0]) <= judging.COMPARED + 7
     assert found.picked == pytest.approx([2 * 10 + 5, 11]) and found.filtered == pytest.approx([2 * 6 + 5, 7])
     assert found.pool == pytest.approx([2 * 1999 + 5, 2000], abs=4)

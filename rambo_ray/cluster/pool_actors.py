@@ -1,0 +1,93 @@
+"""What the actors of a pass over a pool compute: margins of images, features of images, margins of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+
+from rambo_ray.classifier import prediction, training
+from rambo_ray.classifier.training import Arrays, TrainingSettings
+from rambo_ray.embeddings import networks
+from rambo_ray.embeddings.reduce import Reduction
+from rambo_ray.embeddings.weights import Source
+
+# Features reduced at a time, whatever the batch.
+ROWS_REDUCED = 85 * prediction.CHUNK
+
+
+class Computed:
+    """What an actor does with a batch of decoded images; made once in each actor."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The columns of parts for a batch with the column `array`."""
+        name, values = self.of(array_of(batch))
+        return batch.drop_columns(["array"]).append_column(name, values)
+
+    def of(self, array: np.ndarray) -> tuple[str, pa.Array]:
+        """A column's name, and a value for each of an array's rows: pixels uint8 [n, H, W, C], or features."""
+        raise NotImplementedError
+
+
+class Margins(Computed):
+    """f's margins of images."""
+
+    def __init__(self, held: Sequence[ray.ObjectRef], settings: TrainingSettings, device: str, threads: int) -> None:
+        """held: the reference of a trained f's arrays."""
+        torch.set_num_threads(threads)
+        arrays: Arrays = ray.get(held[0])
+        self.model = training.from_arrays(arrays, settings, device).model
+        self.settings, self.device = settings, device
+
+    def of(self, array: np.ndarray) -> tuple[str, pa.Array]:
+        logits, _ = prediction.predict(self.model, array, self.settings, self.device)
+        return "margin", pa.array(prediction.margins(logits))
+
+
+class Features(Computed):
+    """A frozen network's features of images."""
+
+    def __init__(self, held: Sequence[ray.ObjectRef], source: Source, device: str) -> None:
+        """held: the reference of the network's weights."""
+        torch.set_num_threads(1)
+        state = ray.get(held[0])
+        self.network = source.build({key: torch.tensor(value) for key, value in state.items()})
+        self.device = device
+
+    def of(self, array: np.ndarray) -> tuple[str, pa.Array]:
+        found = networks.features(self.network, array, self.device)
+        return "features", pa.FixedSizeListArray.from_arrays(pa.array(found.reshape(-1)), found.shape[1])
+
+
+class Given(Computed):
+    """Vectors that are features already."""
+
+    def of(self, array: np.ndarray) -> tuple[str, pa.Array]:
+        return "features", pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
+
+
+class HeadMargins(Computed):
+    """A head's margins of features, which it sees reduced."""
+
+    def __init__(self, held: Sequence[ray.ObjectRef], settings: TrainingSettings, device: str, threads: int) -> None:
+        """held: the references of a trained head's arrays and of the reduction."""
+        self.margins = Margins(held[:1], settings, device, threads)
+        self.reduction: Reduction = ray.get(held[1])
+
+    def of(self, array: np.ndarray) -> tuple[str, pa.Array]:
+        # Filled up to the same number of rows: how a product rounds may depend on it.
+        filled = np.zeros((ROWS_REDUCED * -(-len(array) // ROWS_REDUCED), array.shape[1]), dtype=np.float32)
+        filled[: len(array)] = array
+        parts = [self.reduction(filled[i : i + ROWS_REDUCED]) for i in range(0, len(filled), ROWS_REDUCED)]
+        return self.margins.of(np.concatenate(parts)[: len(array)])
+
+
+def array_of(batch: pa.Table) -> np.ndarray:
+    """The column `array`: [n, ...] of the shape in its metadata, if it is there, or [n, F]."""
+    column = batch.column("array").combine_chunks()
+    stated = (batch.schema.field("array").metadata or {}).get(b"shape")
+    shape = [int(side) for side in stated.split()] if stated else [column.type.list_size]
+    return column.flatten().to_numpy().reshape(-1, *shape)

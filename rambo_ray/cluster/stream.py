@@ -1,0 +1,296 @@
+"""A pass over a pool that is never in memory as a whole, by Ray Data: read and decode, compute, write parts.
+
+    read (tasks: row groups, decoded) -> map_batches (actors: f, or a frozen network) -> map_batches (tasks: parts)
+
+Ray Data keeps as many blocks in flight as its share of the object store holds and promises no order, so every row
+carries its place. `read_parquet` does not say which row of a file a row is; the datasource here does, and it reads
+only what no part has: that is how a pass goes on where it was interrupted. The driver sees a row for each part.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.data
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+
+from rambo_ray.classifier import prediction
+from rambo_ray.cluster.pool_actors import Computed
+from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.cluster.tasks import fetch
+from rambo_ray.cluster.workers import run_tasks
+from rambo_ray.data.pool import parts as parts_of
+from rambo_ray.data.pool.files import PoolFiles, Read, Rows
+from rambo_ray.data.pool.parts import Parts
+from rambo_ray.errors import RunError, UserError
+
+# An actor is given so many bytes of images at a time, at least a chunk of f's and at most the rows of a part.
+BATCH_BYTES = 32 << 20
+# Of Ray's object store, for what is decoded and waits: for each actor.
+STORE_BYTES = 8 * BATCH_BYTES
+
+# On CPUs decoding and f share the cores: an actor computes while the next images are decoded, by whoever is free.
+_READ_CPUS, _ACTOR_SHARE, _WRITE_CPUS = 0.4, 0.5, 0.1
+
+
+# Of a worker, whatever it computed.
+_DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+
+# The last line of a traceback, and what Ray's own of them say nothing by.
+_RAISED = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
+_WRAPPERS = ("UserCodeException", "SystemException", "RayTaskError")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Images to be read and decoded by one task."""
+
+    read: Read
+
+    @property
+    def rows(self) -> int:
+        return int(self.read.wanted.sum())
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows with their images as the column `array`."""
+        for found in self.read.batches():
+            yield decoded_table(self.read.file.key, found)
+
+
+@dataclass(frozen=True)
+class Reusing:
+    """Rows of a part with features, to be read by one task; places: which rows."""
+
+    path: Path
+    places: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        return len(self.places)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows with their features as the column `array`."""
+        table = pq.read_table(self.path).take(pa.array(self.places))
+        names = ["array" if name == "features" else name for name in table.column_names]
+        yield table.rename_columns(names)
+
+
+def run(
+    session: Session,
+    pool: PoolFiles,
+    parts: Parts,
+    computed: type[Computed],
+    arguments: Sequence[Any],
+    done: Callable[[int], None],
+    features: Parts | None = None,
+) -> None:
+    """Bring `parts` to hold every row of `pool`; `done` is told of rows, first of those that are there already.
+
+    `computed(*arguments)` is made in each actor. What it is given are images, or `features` that an earlier pass left
+    of all of them. Raises RunError for what failed; what is written until then stays, and is not computed again.
+    """
+    finished, tries = 0, 0  # tries: since something was last written
+    while True:
+        missing = parts.missing(pool)
+        left = sum(int(mask.sum()) for mask in missing.values())
+        if len(pool) - left > finished:
+            done(len(pool) - left - finished)  # more was written than was heard of
+            finished, tries = len(pool) - left, 0
+        if not left:
+            return
+        try:
+            tries += 1
+            for rows in _passed(session, pool, parts, computed, arguments, missing, features):
+                done(rows)
+                finished, tries = finished + rows, 0
+        except Exception as error:  # Ray Data has several, all meaning that the pass is not done
+            kind, said = _reason(error)
+            if kind == UserError.__name__:
+                raise UserError(f"data.pool: {said}") from error  # a file that a worker could not read
+            died = isinstance(error, _DEATHS) or isinstance(error.__cause__, _DEATHS)
+            if died and tries < session.config.max_tries:
+                continue  # with what is still missing
+            what = f"a worker died {tries} times in a row: {said}" if died else said
+            raise RunError(
+                f"the pass over the pool failed ({what}); what it has done is in {parts.folder}, run the same command "
+                "again to continue"
+            ) from error
+        if tries >= session.config.max_tries:
+            raise RunError(f"{parts.folder}: what a pass writes there cannot be read; check the disk, and run again")
+
+
+def _passed(
+    session: Session,
+    pool: PoolFiles,
+    parts: Parts,
+    computed: type[Computed],
+    arguments: Sequence[Any],
+    missing: Mapping[str, np.ndarray],
+    features: Parts | None,
+) -> Iterator[int]:
+    """The numbers of rows of parts, as they are written."""
+    readings: list[Decoding | Reusing]
+    if features is None:
+        readings, row_bytes = [Decoding(read) for read in pool.reads(missing)], pool.row_bytes
+    else:
+        readings = [Reusing(*found) for found in features.unread(missing)]
+        row_bytes = 4 * features.width
+    size = prediction.CHUNK
+    rows = max(size, min(parts_of.ROWS // size * size, BATCH_BYTES // row_bytes // size * size))
+    gpu, workers = session.device != "cpu", session.num_workers
+    with _configured(rows * row_bytes, workers):
+        dataset = ray.data.read_datasource(
+            _source(readings, row_bytes), override_num_blocks=len(readings), num_cpus=1 if gpu else _READ_CPUS
+        )
+        dataset = dataset.map_batches(
+            computed,
+            batch_size=rows,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+            num_cpus=session.cpus if gpu else session.cpus * _ACTOR_SHARE,
+            num_gpus=session.gpus or None,
+            fn_constructor_args=tuple(arguments),
+            **_restarts(session),
+        ).map_batches(_Writing(parts), batch_size=parts_of.ROWS, batch_format="pyarrow", num_cpus=_WRITE_CPUS)
+        for row in dataset.iter_rows():
+            yield int(row["rows"])
+
+
+def images(session: Session, pool: PoolFiles, positions: np.ndarray) -> np.ndarray:
+    """The images uint8 [n, H, W, C], or vectors float32 [n, D], at positions [n], by tasks that read what is needed.
+
+    Raises RunError where a file is not as it was.
+    """
+    places = {int(position): place for place, position in enumerate(positions.tolist())}
+    starts = {file.key: int(start) for file, start in zip(pool.files, pool.starts, strict=True)}
+    rows = {file.key: positions[(positions >= start) & (positions < start + file.rows)] - start
+            for file, start in zip(pool.files, pool.starts.tolist(), strict=True)}  # fmt: skip
+    found = np.empty((len(positions), *pool.shape), dtype=np.uint8 if pool.wanted is not None else np.float32)
+    reads = pool.reads(pool.masks(rows))
+    task = ray.remote(_rows_of).options(num_cpus=1, max_retries=session.config.max_tries)
+    for number, ref in run_tasks(
+        deque(range(len(reads))), lambda number: task.remote(reads[number]), session.num_workers
+    ):
+        key = reads[number].file.key
+        for row, pixels in zip(*fetch(ref, "images of the pool"), strict=True):
+            found[places[starts[key] + row]] = pixels
+    return found
+
+
+def _rows_of(read: Read) -> tuple[list[int], np.ndarray]:
+    parts = list(read.batches())
+    return [row for part in parts for row in part.rows.tolist()], np.concatenate([part.array for part in parts])
+
+
+def decoded_table(key: str, found: Rows) -> pa.Table:
+    """Decoded rows as a block of Ray Data."""
+    count, shape = len(found.rows), found.array.shape[1:]
+    digests = found.digests()
+    array = pa.FixedSizeListArray.from_arrays(pa.array(found.array.reshape(-1)), int(np.prod(shape)))
+    of_array = pa.field("array", array.type, metadata={"shape": " ".join(map(str, shape))})
+    columns = [
+        pa.array([key] * count),
+        pa.array(found.rows),
+        pa.array(found.ids, pa.string()),
+        pa.array(digests, pa.binary(16)),
+        pa.array([parts_of.mark(*pair) for pair in zip(digests, found.ids, strict=True)], pa.uint64()),
+        pa.array(found.errors, pa.string()),
+        pa.array(found.unlike, pa.bool_()),
+        array,
+    ]
+    return pa.table(columns, schema=pa.schema([*parts_of.PLACE, of_array]))
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """Writes a batch as a part, and says how many rows it had."""
+
+    parts: Parts
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        self.parts.write(batch)
+        return pa.table({"rows": [len(batch)]})
+
+
+def _source(readings: Sequence[Decoding | Reusing], row_bytes: int) -> Any:
+    """The readings as a datasource of Ray Data, a task each."""
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import Datasource, ReadTask
+
+    class Pool(Datasource):  # Ray Data names its operators by it
+        def estimate_inmemory_data_size(self) -> int | None:
+            return sum(one.rows for one in readings) * row_bytes
+
+        def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+            return [
+                ReadTask(
+                    one.tables,
+                    BlockMetadata(
+                        num_rows=one.rows, size_bytes=one.rows * row_bytes, input_files=None, exec_stats=None
+                    ),
+                )
+                for one in readings
+            ]
+
+    return Pool()
+
+
+def _restarts(session: Session) -> dict[str, int]:
+    """How often Ray starts a dead actor again: on one machine never, where `run` starts the pass again instead.
+
+    On several it does, as another machine's end should not hold up the rest; Ray then warns of each actor that has
+    arguments. Newer versions of Ray decide it themselves.
+    """
+    parameters = inspect.signature(ray.data.Dataset.map_batches).parameters.values()
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return {}
+    tries = session.config.max_tries if session.nodes > 1 else 0
+    return {"max_restarts": tries, "max_task_retries": tries}
+
+
+@contextmanager
+def _configured(block_bytes: int, actors: int) -> Iterator[None]:
+    """Ray Data with our blocks and limits and without its own displays, for what is made and run in the body."""
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = max(block_bytes, 1 << 20)
+    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
+        object_store_memory=float(STORE_BYTES * actors)
+    )
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), ray.data.DataContext.current(context):
+            warnings.simplefilter("ignore")  # that its parameters for restarts will go
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> tuple[str, str]:
+    """The kind of error that ended a pass, and what it says: Ray and Ray Data leave a traceback as text of it."""
+    raised = [match for match in _RAISED.findall(str(error)) if match[0] not in _WRAPPERS]
+    if not raised:
+        return type(error).__name__, cause_of(error)
+    kind, said = raised[-1]
+    return kind, said if kind == UserError.__name__ else f"{kind}: {said[:300]}"
+
+
+def held(*values: Any) -> list[ray.ObjectRef]:
+    """Values in the object store, for the arguments of `run`: in a list, so that each actor fetches them itself."""
+    return [ray.put(value) for value in values]
