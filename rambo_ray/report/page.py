@@ -74,7 +74,7 @@ def render(content: ReportContent) -> str:
         near=NEAR,
         map=pool_map(content),
         removed=listing.removed(content),
-        removed_count=len(content.margins) - candidate_count(len(content.margins), content.config.acquisition),
+        removed_count=content.problem.num_pool - candidate_count(content.problem.num_pool, content.config.acquisition),
         rows=listed,
         steps=steps(content),
         revealed=content.revealed is not None,
