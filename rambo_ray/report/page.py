@@ -160,6 +160,13 @@ def _wishes(content: ReportContent) -> list[Wish]:
     return wishes(content.u_hat, content.evidence_names, budget, content.judgement.fraction)
 
 
+def _left_out(content: ReportContent) -> int:
+    """How many images no step could pick, for their margins; copies, which were left out before, are not among them."""
+    streamed = content.problem.survey is not None
+    count = content.problem.num_pool if streamed else len(content.margins)
+    return count - candidate_count(count, content.config.acquisition)
+
+
 def _by_size(content: ReportContent) -> list[Bar]:
     """u_hat's ranking of the held-out sets of each size; the mark is where a guess would be."""
     return [
