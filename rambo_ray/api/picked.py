@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SHOWN = 24  # pictures of a notebook's cell that nobody has asked for a number
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Picked:
     """The B items to annotate, in the order picked; every array is [B].
 
@@ -43,12 +43,12 @@ class Picked:
     steps: np.ndarray
     margins: np.ndarray
     scores: np.ndarray
-    pool_margins: np.ndarray = field(repr=False)
-    metrics: Mapping[str, Any] = field(repr=False)
-    config: Config = field(repr=False)
+    pool_margins: np.ndarray
+    metrics: Mapping[str, Any]
+    config: Config
     folder: Path
-    items: Items = field(repr=False)
-    _kept: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+    items: Items
+    _kept: tempfile.TemporaryDirectory[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -113,6 +113,9 @@ class Picked:
 
     def _repr_html_(self) -> str:
         return grid.page(self, SHOWN)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} picked, by {'u_hat' if self.followed else 'the margin filter'}, in {self.folder}>"
 
     def __str__(self) -> str:
         return grid.text(self, 5)

@@ -86,6 +86,7 @@ class TestShown:
         said = capsys.readouterr().out
         assert said.count("  margin ") == 3 and "and 27 more" in said and str(picked.report) in said
         assert str(picked).count("  margin ") == 5
+        assert repr(picked) == f"<30 picked, by the margin filter, in {picked.folder}>"
         assert "Nothing was held out" in said and not picked.followed
 
     def test_in_a_kernel_it_is_the_page(self, picked: Picked, monkeypatch: pytest.MonkeyPatch) -> None:
