@@ -59,11 +59,13 @@ class Picked:
     @property
     def followed(self) -> bool:
         """Whether u_hat chose; False: it ranked no better than chance, and the margin filter did."""
-        return bool(self.metrics.get("u_hat_followed", True))
+        return bool(self.metrics.get("u_hat_followed", False))
 
     @property
     def verdict(self) -> str:
         """How u_hat ranks held-out sets beside chance, and whether the run followed it, in words."""
+        if "ranking" not in self.metrics:
+            return f"Picked by the strategy {self.config.acquisition.strategy} alone (acquisition.strategy)."
         if not self.metrics["ranking"]["held_out_subsets"]:
             return "Nothing was held out to judge u_hat by (utility_samples.num_held_out=0)."
         return Judgement.of(self.metrics, self.config).sentence("u_hat")

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rambo_ray import displays
+from rambo_ray.annotation import rounds
 from rambo_ray.cli import ready
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.config.sections import ESTIMATOR
-from rambo_ray.data import arrays, datasets, foreign, held
+from rambo_ray.data import arrays, foreign, held
 from rambo_ray.errors import UserError
 from rambo_ray.own import names
 from rambo_ray.progress import Display, Stages
@@ -123,14 +124,13 @@ class Rambo:
                 temporary = tempfile.TemporaryDirectory(prefix="rambo_ray_")
                 content = loading.with_keys(content, {"output.dir": temporary.name})
             config = loading.parse(content)
-            loaded = datasets.read(config.data, config.seed)
+            loaded = rounds.read(config, streams=True)
             display = Display() if self.quiet else displays.chosen()  # that of `rambo --quiet` says where the files are
             with Stages(every_s=config.output.progress_seconds, display=display) as stages:
-                if loaded.reading is not None:
-                    stages.say(loaded.reading.text())
+                for text in loaded.said:
+                    stages.say(text)
                 done = execute_on(config, loaded.problem, loaded.revealed, stages, began, loaded.reading)
-            source = values["data.pool"]
-            return _picked(done, held.find(source, "data.pool") if held.is_name(source) else None, temporary)
+            return _picked(done, temporary)
         finally:
             held.forget(kept)
 
@@ -169,20 +169,17 @@ def _path(value: Any, part: str, class_names: Sequence[str] | None, ids: Sequenc
     return held.keep(content, labels, ids, part)
 
 
-def _picked(done: Finished, pool: held.Held | None, temporary: tempfile.TemporaryDirectory[str] | None) -> Picked:
-    """What a finished run picked; `pool`: where that was in memory, so that rows are those of what was given."""
+def _picked(done: Finished, temporary: tempfile.TemporaryDirectory[str] | None) -> Picked:
+    """What a finished run picked; its positions are those in the pool that was given."""
     from rambo_ray.api.picked import Picked
 
     selection, items = done.outcome.selection, done.problem.pool.take(done.outcome.selection.pool_index)
-    rows, margins = selection.pool_index, done.outcome.margins
-    if pool is not None:  # a pool may have been thinned out since, of copies
-        known = {name: row for row, name in enumerate(pool.ids or map(str, range(len(pool))))}
-        rows = np.array([known[name] for name in items.ids], dtype=np.int64)
-        margins = np.full(len(pool), np.nan, dtype=np.float32)
-        margins[[known[name] for name in done.problem.pool.ids]] = done.outcome.margins
+    places = done.problem.positions  # of what is left of the pool, without copies
+    margins = np.full(done.problem.num_pool, np.nan, dtype=np.float32)
+    margins[places] = done.outcome.margins
     return Picked(
         ids=items.ids,
-        indices=rows,
+        indices=places[selection.pool_index],
         steps=selection.step,
         margins=selection.margin,
         scores=selection.utility,
