@@ -198,6 +198,8 @@ def _unread(config: Config) -> list[str]:
         keys.append("acquisition.caution")
     if model.fit_on == "pairs" or model.architecture == "quadratic":
         keys.append("utility_model.fit_on")
+    if samples.otdd_backend == "builtin":
+        keys.append("utility_samples.otdd_backend")
     if ask.near_copies == "off":  # what is left out of a pool shows in its fingerprint, too
         keys += [key for key in _OF_COPIES if key != "acquisition.copies" or ask.copies is None]
     if ask.candidates == "partition":

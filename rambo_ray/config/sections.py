@@ -105,7 +105,16 @@ class UtilitySamplesConfig(Section):
         "rounds longer than those it is fitted to",
     )
     otdd_method: Literal["gaussian", "exact"] = Field("gaussian", description="label distance of the OTDD")
-    otdd_solver: Literal["converged", "reference", "emd"] = Field("converged", description="outer OT solver")
+    otdd_solver: Literal["converged", "reference", "emd", "sinkhorn"] = Field(
+        "converged",
+        description="outer OT solver: converged; reference: the fixed iterations of the distance's authors; emd, "
+        "sinkhorn: POT's, without and with entropy",
+    )
+    otdd_backend: Literal["builtin", "microsoft"] = Field(
+        "builtin",
+        description="builtin, or microsoft: the program of the OTDD's authors, which you install from "
+        "https://github.com/microsoft/otdd",
+    )
     otdd_entreg: Positive = Field(0.1, description="entropy regularisation, in halved squared feature units")
 
 

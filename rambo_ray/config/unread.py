@@ -43,6 +43,9 @@ def unread(config: Config) -> dict[str, Reason]:
     if samples.source == "subsets":
         leave_out("utility_samples", ("min_round", "max_round", "evidence_folds"), "utility_samples.source", "subsets",
                   "set method=mock_rounds")  # fmt: skip
+    if samples.otdd_backend == "microsoft":
+        leave_out("utility_samples", ("otdd_solver",), "utility_samples.otdd_backend", "microsoft",
+                  "set utility_samples.otdd_backend=builtin")  # fmt: skip
     if model.architecture == "quadratic":
         leave_out("utility_model", _OF_THE_NETWORK, "utility_model.architecture", "quadratic",
                   "set method=paper, or utility_model.architecture=network")  # fmt: skip

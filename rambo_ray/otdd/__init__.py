@@ -6,8 +6,10 @@ and its change of class. The definition has four steps, and each has one home:
 1. distances between classes: `label_distances`;
 2. cost between samples: `transport` (arguments are checked in `inputs`);
 3. potentials of the regularised problem: `sinkhorn` (fixed schedule), `newton` (fixed point), or
-   `emd` (no regularisation);
+   `pot` (POT's Sinkhorn, and its simplex without regularisation);
 4. the debiased value: `transport`, with the validation set's part in `self_term`.
+
+`microsoft` has the same distance by the program of its authors, where that is installed.
 """
 
 from .inputs import METHODS, SOLVERS

@@ -16,9 +16,10 @@ from rambo_ray.errors import UserError, nearest
 from .classes import ClassOrder, Ints, sort_by_class
 
 METHODS = ("gaussian", "exact")
-SOLVERS = ("reference", "converged", "emd")
-# Iteration limits used when none is given: Newton steps or self updates; the simplex counts pivots.
-ITERATIONS = {"reference": 1, "converged": 1000, "emd": 10_000_000}
+SOLVERS = ("reference", "converged", "emd", "sinkhorn")
+# Iteration limits used when none is given: Newton steps or self updates; POT's simplex counts pivots, its Sinkhorn
+# updates.
+ITERATIONS = {"reference": 1, "converged": 1000, "emd": 10_000_000, "sinkhorn": 100_000}
 
 
 @dataclass(frozen=True, kw_only=True)

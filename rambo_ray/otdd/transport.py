@@ -22,11 +22,11 @@ from rambo_ray.errors import UserError
 
 from . import label_distances
 from .classes import ClassOrder, Floats
-from .emd import emd
 from .gram import Gram, squared_distances
 from .inputs import ITERATIONS, Terms, checked_dataset, checked_positions, kept_classes
 from .label_distances import Cloud
 from .newton import ConvergenceError, converged, converged_self
+from .pot import emd, entropic
 from .self_term import SelfTerm
 from .sinkhorn import annealed, annealed_self
 
@@ -42,15 +42,16 @@ class Transport:
       feature units) and free of its bias when `inner_debiased`.
     * `lambda_x`, `lambda_y`: weights of features and label distances in the cost (step 2).
     * `solver` of step 3: `reference` makes the definition's fixed number of annealed updates;
-      `converged` iterates to the fixed point at the same regularisation; `emd` has no
-      regularisation. `entreg` is in halved squared feature units. Label distances are always
-      those of the fixed schedule, whatever the solver.
+      `converged` iterates to the fixed point at the same regularisation; `sinkhorn` does so by POT,
+      slower, but for the self terms; `emd`, by POT, has no regularisation. `entreg` is in halved squared
+      feature units. Label distances are always those of the fixed schedule, whatever the solver.
     * `debiased` (step 4): take off half of each side's transport to itself, so that equal
       datasets are at distance 0 (with `exact`, only if `inner_debiased` too). No effect on `emd`,
       whose self terms are 0.
     * `tolerance`: what `converged` lets a full update move any potential, in cost units.
-    * `max_iterations`: Newton steps and self updates of `converged` (default 1000) or pivots of
-      `emd` (default ten million); reaching it raises `ConvergenceError`, never a silent result.
+    * `max_iterations`: Newton steps and self updates of `converged` (default 1000), pivots of
+      `emd` (default ten million) or updates of `sinkhorn` (default 100 000); reaching it raises
+      `ConvergenceError`, never a silent result.
     * `min_class_count`: classes with fewer samples are dropped, on each side by itself, before
       anything else; 2 is the definition's cleaning. With 1 a lone sample is a class of zero
       covariance.
@@ -129,7 +130,7 @@ class Transport:
         value = self._cross_term(cost, scale)
         if t.debiased:
             value -= self._own_term(cloud, scale)
-            value -= self._val_converged if t.solver == "converged" else self._val_annealed.at(scale)
+            value -= self._val_annealed.at(scale) if t.solver == "reference" else self._val_converged
         return value
 
     def distances(self, subsets: Sequence[ArrayLike]) -> Floats:
@@ -161,6 +162,8 @@ class Transport:
     def _cross_term(self, cost: Floats, scale: float) -> float:
         """mean(f) + mean(g) of the n x m problem."""
         t = self._terms
+        if t.solver == "sinkhorn":
+            return entropic(cost, t.entreg, t.max_iterations)
         if t.solver == "converged":
             f, g = converged(cost, t.entreg, t.tolerance, t.max_iterations)
         else:
@@ -173,7 +176,7 @@ class Transport:
         t = self._terms
         within = self._between(cloud, cloud, cloud.inner, within=True)
         cost = self._self_cost(cloud, within)
-        if t.solver == "converged":
+        if t.solver != "reference":  # POT's two potentials take for ever on a problem with itself
             return float(converged_self(cost, t.entreg, t.tolerance, t.max_iterations).mean())
         weights = np.full((1, len(cost)), 1 / len(cost))
         return float(annealed_self(cost[None], weights, np.array([scale]), t.entreg).mean())

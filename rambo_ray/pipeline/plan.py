@@ -18,6 +18,7 @@ from rambo_ray.config.schema import Config, check_sizes, is_head, nested_sizes
 from rambo_ray.data.problem import NONE, Problem
 from rambo_ray.embeddings import given, weights
 from rambo_ray.errors import UserError
+from rambo_ray.otdd import microsoft
 from rambo_ray.pipeline import choices, fitted, once, validation_set
 from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.utility_model import features, quadratic
@@ -141,6 +142,8 @@ def make(config: Config, problem: Problem, settings: TrainingSettings | None = N
     k, num_classes = len(problem.labeled), len(problem.class_names)
     validation_set.check(config, problem)
     once.check_budget(config, problem)
+    if config.utility_samples.otdd_backend == "microsoft" and _wants_otdd(config):
+        microsoft.check(config.utility_samples.otdd_method)
     copies = [] if problem.copies is None else [problem.copies.sentence()]
     try:
         config, said = fitted.fit(config, Sizes.of(problem))
@@ -194,6 +197,12 @@ def make(config: Config, problem: Problem, settings: TrainingSettings | None = N
         mock_pool=pool,
         said=(*copies, *said, *(validation_set.warnings(config, problem, held_out_rounds) if own else ())),
     )
+
+
+def _wants_otdd(config: Config) -> bool:
+    """Whether any distance is computed: of subsets of S_0 always, of mock rounds where u_hat has a use for it."""
+    rounds = MeasurementSettings.wants_round_otdd(config.utility_model)
+    return config.utility_samples.source != "mock_rounds" or rounds
 
 
 def _rounds(

@@ -21,6 +21,7 @@ from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import Config, UtilityModelConfig
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.otdd import Transport
+from rambo_ray.otdd.microsoft import MicrosoftTransport
 from rambo_ray.utility_samples.mock_rounds import MockPool
 from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
 
@@ -49,6 +50,7 @@ class MeasurementSettings:
     otdd_solver: str
     otdd_entreg: float
     round_otdd: bool = False
+    otdd_backend: str = "builtin"
 
     @classmethod
     def from_config(cls, config: Config, settings: TrainingSettings) -> MeasurementSettings:
@@ -62,6 +64,7 @@ class MeasurementSettings:
             samples.otdd_solver,
             samples.otdd_entreg,
             round_otdd=cls.wants_round_otdd(config.utility_model),
+            otdd_backend=samples.otdd_backend,
         )
 
     @staticmethod
@@ -74,7 +77,8 @@ class MeasurementSettings:
 
         `fingerprint` is the data's: of S_0, S_val and their normalisation.
         """
-        otdd = [self.otdd_method, self.otdd_solver, self.otdd_entreg]
+        solver = self.otdd_solver if self.otdd_backend == "builtin" else self.otdd_backend
+        otdd = [self.otdd_method, solver, self.otdd_entreg]
         return json.dumps([fingerprint, self.training.identity(), self.seed, self.repeats, otdd])
 
     def round_identity(self, fingerprint: str) -> str:
@@ -99,25 +103,23 @@ class Retrainer:
         self.labeled = labeled if pool is None else labeled.joined(validation.inputs, validation.labels)
         self.images = training.prepare(self.labeled.inputs, measuring.training, device)
         self.validation_images = training.prepare(validation.inputs, measuring.training, device)
-        self._transports: dict[int, Transport] = {}
+        self._transports: dict[int, Transport | MicrosoftTransport] = {}
 
     def otdd(self, indices: Sequence[int], fold: int = -1) -> float:
-        """OTDD between the set and the images that judge it, all images kept (singletons, too).
+        """OTDD between the set and the images that judge it; the builtin keeps all images (singletons, too).
 
         On pixels in [0, 1], or on embeddings as they are.
         """
         if fold not in self._transports:
-            judging = self._judging(fold)
-            self._transports[fold] = Transport(
-                _flat(self.labeled.inputs),
-                self.labeled.labels,
-                _flat(self.validation.inputs[judging]),
-                self.validation.labels[judging],
-                method=self.measuring.otdd_method,
-                solver=self.measuring.otdd_solver,
-                entreg=self.measuring.otdd_entreg,
-                min_class_count=1,
-            )
+            how, judging = self.measuring, self._judging(fold)
+            features, labels = _flat(self.labeled.inputs), self.labeled.labels
+            judges, classes = _flat(self.validation.inputs[judging]), self.validation.labels[judging]
+            terms: dict[str, Any] = {"method": how.otdd_method, "entreg": how.otdd_entreg}
+            if how.otdd_backend == "microsoft":
+                self._transports[fold] = MicrosoftTransport(features, labels, judges, classes, **terms)
+            else:
+                terms |= {"solver": how.otdd_solver, "min_class_count": 1}
+                self._transports[fold] = Transport(features, labels, judges, classes, **terms)
         return self._transports[fold].distance(self._trained_on(indices))
 
     def measure(self, indices: Sequence[int], fold: int = -1, *, retrain: bool = True) -> Measurement:
