@@ -113,7 +113,8 @@ def test_the_list_is_sorted_found_in_and_copied(browser: Any, pages: dict[str, P
     seen.page.fill("#find", wanted.upper())
     assert seen.column(2) == [wanted] and "1 of 100" in seen.page.text_content("#found")
     seen.page.click("#copy-rows")
-    seen.page.wait_for_function("document.getElementById('copy-rows').textContent === 'Copied'")
+    # Not wait_for_function, which asks for the eval that the page forbids.
+    playwright.expect(seen.page.locator("#copy-rows")).to_have_text("Copied")
     head_line, row, *rest = seen.page.evaluate("navigator.clipboard.readText()").split("\n")
     assert head_line.split("\t") == ["order", "id", "margin", "guess", "utility", "step"]
     assert row.split("\t")[:2] == ["17", wanted] and rest == [""]
@@ -136,7 +137,7 @@ def test_commands_are_copied_and_the_map_answers(browser: Any, pages: dict[str, 
     seen = Seen(browser, pages["rounds"], DESKTOP)
     seen.context.grant_permissions(["clipboard-read", "clipboard-write"])
     seen.page.click("button[data-copies=command-1-1]")
-    seen.page.wait_for_function("document.querySelector('button[data-copies]').textContent === 'Copied'")
+    playwright.expect(seen.page.locator("button[data-copies=command-1-1]")).to_have_text("Copied")
     assert seen.page.evaluate("navigator.clipboard.readText()") == seen.page.text_content("#command-1-1")
     assert not seen.page.is_visible("#map-card")
     seen.page.dispatch_event("#pool-map circle[data-order='3']", "pointerover")
