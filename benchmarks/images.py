@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset
 
-from rambo_ray.data.images import Format, decode, in_batches
+from rambo_ray.data.decoding import decode, in_batches
+from rambo_ray.data.images import Format
 
 
 def add_data_option(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -112,8 +112,8 @@ class UtilitySamplesConfig(Section):
     )
     otdd_backend: Literal["builtin", "microsoft"] = Field(
         "builtin",
-        description="builtin, or microsoft: the program of the OTDD's authors, which you install from "
-        "https://github.com/microsoft/otdd",
+        description="builtin, or microsoft: the program of the OTDD's authors, github.com/microsoft/otdd, which you "
+        "install yourself",
     )
     otdd_entreg: Positive = Field(0.1, description="entropy regularisation, in halved squared feature units")
 
