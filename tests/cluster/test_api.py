@@ -22,6 +22,8 @@ from rambo_ray.config import loading
 
 from ..data.written_images import png, write_parquet
 
+pytestmark = pytest.mark.slow  # whole runs, one after the other
+
 SMALL = {
     "utility_samples.num_pairs": 12,
     "utility_samples.num_held_out": 12,

@@ -88,6 +88,7 @@ def test_other_workers_give_the_same_selection(finished_run: Path, tmp_path: Pat
     assert other == (finished_run / "selection.parquet").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fits_here")
 def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(copied_run: Path) -> None:
     before = (copied_run / "selection.parquet").read_bytes()
@@ -97,8 +98,9 @@ def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(copied_ru
     assert json.loads((copied_run / "metrics.json").read_text())["collect"]["retrained"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fits_here")
-@pytest.mark.parametrize("labels", ["other ones", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("labels", ["other ones", "none"])
 def test_pool_labels_are_never_read_by_the_selection(
     session: Session, finished_run: Path, tmp_path: Path, labels: str
 ) -> None:

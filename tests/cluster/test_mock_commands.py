@@ -42,6 +42,7 @@ def fitted(task: AnyInput) -> AnyFit:
     return quadratic.fit(task) if isinstance(task, QuadraticInput) else fit(task)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_what_was_collected(
     session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
