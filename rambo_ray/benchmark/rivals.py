@@ -181,19 +181,7 @@ def _inputs(
     def outputs(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return prediction.predict(model, images, prepared.training, device)
 
-    logits, embeddings = outputs(prepared.pool[part])
-    labeled_logits, labeled_embeddings = outputs(current.inputs)
-    validation_logits, validation_embeddings = outputs(validation.inputs)
-    return StrategyInputs(
-        logits=logits,
-        embeddings=embeddings,
-        labeled_embeddings=labeled_embeddings,
-        labeled_logits=labeled_logits,
-        labels=current.labels,
-        validation_embeddings=validation_embeddings,
-        validation_logits=validation_logits,
-        validation_labels=validation.labels,
-    )
+    return StrategyInputs.of(outputs(prepared.pool[part]), current, validation, outputs)
 
 
 def _train(part: LabeledArrays, settings: TrainingSettings, seed: int, device: str) -> Classifier:

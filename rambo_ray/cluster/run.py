@@ -224,20 +224,8 @@ class ClusterRun:
         self, positions: np.ndarray | None = None, done: Callable[[int], None] = lambda count: None
     ) -> StrategyInputs:
         """What f says of the pool, or its images at `positions`, of S_0 and S_val; `done` is told of the pool's."""
-        labeled_logits, labeled_embeddings = self.outputs(self.seen.labeled)
-        validation_logits, validation_embeddings = self.outputs(self.seen.validation)
         pool = self.seen.pool if positions is None else self.seen.pool[positions]
-        logits, embeddings = self.outputs(pool, done)
-        return StrategyInputs(
-            logits=logits,
-            embeddings=embeddings,
-            labeled_logits=labeled_logits,
-            labeled_embeddings=labeled_embeddings,
-            labels=self.problem.labeled.labels,
-            validation_logits=validation_logits,
-            validation_embeddings=validation_embeddings,
-            validation_labels=self.problem.validation.labels,
-        )
+        return StrategyInputs.of(self.outputs(pool, done), self.labeled, self.sets["validation"], self.outputs)
 
     def final_classifier(self, selection: Selection) -> TrainedClassifier:
         """Benchmark mode: the annotators answer, f is trained on S_1. Raises ValueError where labels are unknown."""

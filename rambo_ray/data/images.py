@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
-from rambo_ray.data.items import Integers, Items, as_positions, checked, checked_labels
+from rambo_ray.data.items import Integers, Items, checked, checked_labels
 
 Pixels = npt.NDArray[np.uint8]
 Shape = tuple[int, int, int]
@@ -56,11 +55,6 @@ class Images(Items):
     def described(self) -> str:
         return describe(self.shape)
 
-    def take(self, positions: npt.ArrayLike) -> Self:
-        """The images at integer `positions`, in that order, copied. Raises IndexError beyond N."""
-        chosen = as_positions(positions)
-        return type(self)(self.pixels[chosen], tuple(self.ids[i] for i in chosen))
-
     def unlabeled(self) -> Images:
         """The same images without labels; the pixels are shared, not copied."""
         return Images(self.pixels, self.ids)
@@ -75,11 +69,6 @@ class LabeledImages(Images):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "labels", checked_labels(self.labels, len(self.ids)))
-
-    def take(self, positions: npt.ArrayLike) -> Self:
-        """The images at integer `positions` with their labels, in that order, copied."""
-        chosen = as_positions(positions)
-        return type(self)(self.pixels[chosen], tuple(self.ids[i] for i in chosen), self.labels[chosen])
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,17 @@ class Items(ABC):
     def described(self) -> str:
         """What one of them is, in a user's words: "28x32 pixels, 1 channel", "512 numbers"."""
 
-    @abstractmethod
     def take(self, positions: npt.ArrayLike) -> Self:
-        """Those at integer `positions`, in that order, copied. Raises IndexError beyond N."""
+        """Those at integer `positions`, with their labels if they have any, in that order, copied.
+
+        Raises IndexError beyond N.
+        """
+        chosen = as_positions(positions)
+        ids = tuple(self.ids[i] for i in chosen)
+        labels = getattr(self, "labels", None)
+        if labels is None:
+            return type(self)(self.array[chosen], ids)  # type: ignore[call-arg]  # each kind is a dataclass of these
+        return type(self)(self.array[chosen], ids, labels[chosen])  # type: ignore[call-arg]
 
     @abstractmethod
     def unlabeled(self) -> Items:

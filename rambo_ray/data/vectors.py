@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
-from rambo_ray.data.items import Integers, Items, as_positions, checked, checked_labels
+from rambo_ray.data.items import Integers, Items, checked, checked_labels
 from rambo_ray.errors import UserError
 
 Floats = npt.NDArray[np.float32]
@@ -45,11 +44,6 @@ class Vectors(Items):
     def described(self) -> str:
         return f"{self.vectors.shape[1]} number{'s' if self.vectors.shape[1] > 1 else ''}"
 
-    def take(self, positions: npt.ArrayLike) -> Self:
-        """The vectors at integer `positions`, in that order, copied. Raises IndexError beyond N."""
-        chosen = as_positions(positions)
-        return type(self)(self.vectors[chosen], tuple(self.ids[i] for i in chosen))
-
     def unlabeled(self) -> Vectors:
         """The same vectors without labels; the numbers are shared, not copied."""
         return Vectors(self.vectors, self.ids)
@@ -64,11 +58,6 @@ class LabeledVectors(Vectors):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "labels", checked_labels(self.labels, len(self.ids)))
-
-    def take(self, positions: npt.ArrayLike) -> Self:
-        """The vectors at integer `positions` with their labels, in that order, copied."""
-        chosen = as_positions(positions)
-        return type(self)(self.vectors[chosen], tuple(self.ids[i] for i in chosen), self.labels[chosen])
 
 
 def as_vectors(array: npt.NDArray[Any], source: str) -> Floats:

@@ -86,18 +86,7 @@ def prepare(
         return prediction.predict(model, images, of, device)
 
     logits, embeddings = outputs(base.model, pool)
-    labeled_logits, labeled_embeddings = outputs(base.model, labeled.inputs)
-    validation_logits, validation_embeddings = outputs(base.model, validation.inputs)
-    inputs = StrategyInputs(
-        logits=logits,
-        embeddings=embeddings,
-        labeled_embeddings=labeled_embeddings,
-        labeled_logits=labeled_logits,
-        labels=labeled.labels,
-        validation_embeddings=validation_embeddings,
-        validation_logits=validation_logits,
-        validation_labels=validation.labels,
-    )
+    inputs = StrategyInputs.of((logits, embeddings), labeled, validation, lambda images: outputs(base.model, images))
     images, found = np.zeros((0, 1), dtype=np.float32), None
     arrays = training.to_arrays(base)
     playing = np.concatenate([validation.inputs, rejected])

@@ -11,6 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rambo_ray.classifier.probabilities import probabilities
+from rambo_ray.data.problem import LabeledArrays
+
+Outputs = tuple[np.ndarray, np.ndarray]
+"""Of f on n images: logits [n, K] and embeddings [n, E]."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,25 @@ class StrategyInputs:
     validation_embeddings: np.ndarray  # [V, E]
     validation_logits: np.ndarray  # [V, K]
     validation_labels: np.ndarray  # [V]
+
+    @classmethod
+    def of(
+        cls, pool: Outputs, labeled: LabeledArrays, validation: LabeledArrays, f: Callable[[np.ndarray], Outputs]
+    ) -> StrategyInputs:
+        """From f's outputs on the pool, S_0 `labeled`, S_val, and what gives f's outputs on images."""
+        logits, embeddings = pool
+        labeled_logits, labeled_embeddings = f(labeled.inputs)
+        validation_logits, validation_embeddings = f(validation.inputs)
+        return cls(
+            logits=logits,
+            embeddings=embeddings,
+            labeled_embeddings=labeled_embeddings,
+            labeled_logits=labeled_logits,
+            labels=labeled.labels,
+            validation_embeddings=validation_embeddings,
+            validation_logits=validation_logits,
+            validation_labels=validation.labels,
+        )
 
     def __post_init__(self) -> None:
         for name in ("logits", "embeddings"):
