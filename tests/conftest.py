@@ -32,14 +32,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Under `-n 2` a file's tests stay in one process, for its fixtures, and so do all that share the one Ray.
 
-    The latter take longest and begin. (--dist loadgroup would do, but forms no groups with pytest 9 and xdist 3.8.)
+    The latter take longest and begin, beside the tests of faults, which kill clusters and processes of their own, one
+    after the other. (--dist loadgroup would do, but forms no groups with pytest 9 and xdist 3.8.)
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class OneRay(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "ray" if "cluster" in Path(file).parent.parts else file
+            folders = Path(file).parent.parts
+            return "ray" if "cluster" in folders else "faults" if "faults" in folders else file
 
     if config.getvalue("dist") != "load":
         return None  # somebody wants it otherwise
@@ -48,9 +50,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In a process of pytest-xdist the tests that need Ray come first."""
+    """In a process of pytest-xdist the tests that need Ray come first, those of faults next."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: item.path.parent.name != "cluster")
+        order = {"cluster": 0, "faults": 1}
+        items.sort(key=lambda item: order.get(item.path.parent.name, 2))
 
 
 @pytest.fixture(scope="session")
