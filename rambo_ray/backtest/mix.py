@@ -24,6 +24,7 @@ from rambo_ray.utility_samples.mock_rounds import parts
 
 LOOKED_AT = 5000  # images of the pool, evenly apart: a share of a hundredth is then known to 0.14 points
 STEPS, CLOSE = 1000, 1e-7
+EVEN = 0.85  # of the classes that an even pool would seem to have: with fewer a pool is uneven
 PRIOR = 0.5  # of an image of each class, so that none that may be rare is impossible
 
 
@@ -56,6 +57,16 @@ def counted(labels: np.ndarray, num_classes: int) -> np.ndarray:
     found = np.bincount(labels, minlength=num_classes) + PRIOR
     shares: np.ndarray = found / found.sum()
     return shares
+
+
+def is_even(mix: np.ndarray, labeled: int) -> bool:
+    """Whether a pool of estimated shares `mix` [K] has classes about as frequent as each other, by k labels of S_0.
+
+    Measured by the effective number of classes, the exponential of the shares' entropy. Of a pool that is perfectly
+    even the estimate is not: half of it are k drawn labels, whose shares vary by K / k relative to themselves squared.
+    """
+    effective = float(np.exp(-(mix * np.log(mix)).sum()))
+    return effective >= EVEN * len(mix) * float(np.exp(-len(mix) / (8 * labeled)))
 
 
 def pool_posterior(

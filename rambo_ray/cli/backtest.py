@@ -133,7 +133,8 @@ def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -
         mine = identity(config, made, mix, rules.numbers)
         backtest.run(session, config, made, drawn, competitors, rules, mine, store, stages)
     rounds = tuple(store.round(mine, fold.number, asked.methods) for fold in drawn)
-    found = verdict.verdict(rounds, asked.methods)
+    even = not len(made.rejected) and class_mix.is_even(mix, len(problem.labeled))
+    found = verdict.verdict(rounds, asked.methods, even)
     played = Played(
         rounds=len(rounds),
         bought=round(float(np.mean([one.config.acquisition.budget for one in todo]))),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rambo_ray.backtest.mix import class_mix, counted, pool_posterior
+from rambo_ray.backtest.mix import class_mix, counted, is_even, pool_posterior
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import ClassifierConfig
 from rambo_ray.data.problem import LabeledArrays
@@ -79,3 +79,17 @@ def test_two_classifiers_that_have_not_seen_what_calibrates_them_find_a_long_tai
     assert found.shape == (2000, 3) and found.sum(axis=1) == pytest.approx(np.ones(2000))
     assert known == pytest.approx(EVEN)
     assert np.abs(class_mix(labels[:100], found, known) - [0.7, 0.25, 0.05]).max() < 0.05
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(2, 20), (10, 50), (10, 200), (100, 200)])
+def test_a_pool_is_taken_for_what_it_is(classes: int, labels: int) -> None:
+    """As S_0's labels and a classifier that knows the shares estimate them."""
+    generator = np.random.default_rng(7)
+    shares = {True: np.full(classes, 1 / classes), False: np.geomspace(1, 1 / 50, classes)}
+    for even, share in shares.items():
+        share = share / share.sum()
+        found = [
+            is_even((counted(generator.choice(classes, labels, p=share), classes) + share) / 2, labels)
+            for _ in range(50)
+        ]
+        assert found.count(even) >= 48

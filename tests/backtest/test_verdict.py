@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rambo_ray.backtest.verdict import BEFORE, PREFERENCE, RANDOM, verdict
+from rambo_ray.backtest.verdict import BEFORE, EVEN, RANDOM, UNEVEN, verdict
 from rambo_ray.config.schema import STRATEGY_NAMES
 
 from .worlds import played
@@ -12,10 +12,10 @@ from .worlds import played
 WORLD = {BEFORE: 0.5, RANDOM: 0.6, "rambo": 0.6, "badge": 0.6, "margin": 0.6, "coreset": 0.6}
 
 
-def advised(seed: int = 0, rounds: int = 12, **accuracies: float):  # type: ignore[no-untyped-def]
+def advised(seed: int = 0, rounds: int = 12, even: bool = False, **accuracies: float):  # type: ignore[no-untyped-def]
     world = {**WORLD, **accuracies}
     found = played(world, seed=seed, rounds=rounds)
-    return verdict(found, [name for name in world if name != BEFORE])
+    return verdict(found, [name for name in world if name != BEFORE], even)
 
 
 @pytest.mark.parametrize("better", ["rambo", "badge", "coreset"])
@@ -50,6 +50,21 @@ def test_of_methods_that_are_as_good_as_each_other_the_preferred_is_taken() -> N
     assert set(taken) <= {"rambo", "coreset"} and taken.count("rambo") >= 14
 
 
+def test_where_classes_are_even_another_one_is_preferred() -> None:
+    taken = [advised(seed, even=True, rambo=0.70, badge=0.70).recommended for seed in range(20)]
+    assert set(taken) <= {"rambo", "badge"} and taken.count("badge") >= 18
+
+
+def test_where_classes_are_even_a_clear_lead_is_one_that_the_real_purchase_keeps() -> None:
+    """Of the same rounds: a lead of two or three standard errors is clear only where classes are uneven."""
+    uneven, even = (
+        [advised(seed, 12, even, badge=0.65).kind for seed in range(20)] for even in (False, True)
+    )  # fmt: skip
+    assert all(one == "clear" or other != "clear" for one, other in zip(uneven, even, strict=True))
+    assert uneven.count("clear") > even.count("clear")
+    assert all(advised(seed, 12, True, badge=0.85).kind == "clear" for seed in range(5))
+
+
 def test_what_is_clearly_behind_is_not_preferred() -> None:
     assert all(advised(seed, rambo=0.62, badge=0.75).recommended == "badge" for seed in range(10))
 
@@ -66,8 +81,9 @@ def test_standings_are_in_order_and_the_best_is_behind_nobody() -> None:
 
 def test_there_is_nothing_to_say_of_random_alone() -> None:
     with pytest.raises(ValueError, match="none beside random"):
-        verdict(played(WORLD), [RANDOM])
+        verdict(played(WORLD), [RANDOM], True)
 
 
 def test_every_method_that_can_be_played_has_a_place() -> None:
-    assert set(PREFERENCE) == set(STRATEGY_NAMES) - {RANDOM, "margin_accepted"}
+    for order in (EVEN, UNEVEN):
+        assert sorted(order) == sorted(set(STRATEGY_NAMES) - {RANDOM, "margin_accepted"})
