@@ -187,6 +187,8 @@ def _metrics(
             "held_out_kendall_tau": outcome.ranking.kendall_tau,
             "held_out_subsets": outcome.ranking.subsets,
             "held_out_size": outcome.ranking.size,
+            "held_out_pairs": outcome.ranking.pairs,
+            "held_out_tied_pairs": outcome.ranking.tied,
             "held_out_chance": list(outcome.ranking.chance),
             "held_out_by_size": {str(size): accuracy for size, accuracy in outcome.ranking.by_size},
             "held_out_gain": outcome.ranking.gain,

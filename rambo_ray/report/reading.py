@@ -1,7 +1,7 @@
 """What is said of u_hat's ranking: on the page and in the summary of a run, in words that agree with the numbers.
 
-Chance is the band that `rambo_ray.utility_model.ranking` finds by dealing u_hat's scores out anew: what 95 % of random
-scores stay within, ties and groups as they are. Whether a run follows u_hat hangs on the same comparison.
+Chance is the band that `rambo_ray.utility_model.chance` finds: what 95 % of random scores stay within, ties and groups
+as they are. Whether a run follows u_hat hangs on the same comparison.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from rambo_ray.config.schema import Config
 
 Verdict = Literal["better", "worse", "same", "unknown"]
+_SAID = {"better": "better than chance", "worse": "worse than chance", "same": "not told apart from chance"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Judgement:
     random scores stay within. gain, best_gain: how much more than the average the set is worth that u_hat ranks
     first, and the truly best one, in utility; fraction: whether that is a share of images, or else nats. followed:
     whether the run took u_hat's word; filtered: images that it chose from in a step. by_size: the accuracy of each
-    size.
+    size. pairs, tied: comparable pairs that differ in utility, and that do not; None of a run that did not count them.
     """
 
     count: int
@@ -38,6 +39,8 @@ class Judgement:
     followed: bool
     filtered: int
     by_size: tuple[tuple[int, float | None], ...] = ()
+    pairs: int | None = None
+    tied: int | None = None
 
     @classmethod
     def of(cls, metrics: Mapping[str, Any], config: Config) -> Judgement:
@@ -64,6 +67,8 @@ class Judgement:
             followed=bool(metrics.get("u_hat_followed", True)),
             filtered=min(config.acquisition.margin_pool, int(metrics["sizes"]["pool"]) - left_out(metrics)),
             by_size=tuple(sorted(by_size.items())),
+            pairs=ranking.get("held_out_pairs"),
+            tied=ranking.get("held_out_tied_pairs"),
         )
 
     @property
@@ -84,8 +89,8 @@ class Judgement:
         """The verdict in a few words."""
         if self.accuracy is None:
             return f"not judged: {self._why()}"
-        said = {"better": "better than chance", "worse": "worse than chance", "same": "not told apart from chance"}
-        return f"{said[self.verdict]}, which is {self._band()}"
+        said = f"{_SAID[self.verdict]}, which is {self._band()}"
+        return f"{said}; {self.tied:,} of {self.pairs + self.tied:,} pairs tie" if self.pairs and self.tied else said
 
     def sentence(self, name: str = "û") -> str:
         """What u_hat, under this name, is worth, and what that means for the picked images."""
@@ -94,10 +99,16 @@ class Judgement:
         if self.accuracy is None:
             said = f"How well {name} ranks could not be judged: {self._why()}"
             return f"{said}." if self.followed else f"{said}, {filtered}."
-        said = f"On {self.count} held-out {self._what()} {name} puts {self.shown} of pairs in the right order"
+        of = "pairs"
+        if self.pairs and self.tied:
+            of = "the one pair" if self.pairs == 1 else f"the {self.pairs:,} pairs"
+            of += f" whose utilities differ ({self.tied:,} tie)"
+        said = f"On {self.count} held-out {self._what()} {name} puts {self.shown} of {of} in the right order"
         if self.verdict == "better":
             return f"{said} (chance: {self._band()}){self._worth()}."
-        verdict = "worse than chance" if self.verdict == "worse" else "not told apart from chance"
+        verdict = _SAID[self.verdict]
+        if self.verdict == "same" and self.chance[1] >= 1.0:
+            verdict += ", by which all of so few may be right"
         meaning = "expect no more from its choice than from any images of small margin"
         return f"{said}, {verdict} ({self._band()}){f': {meaning}' if self.followed else f', {filtered}'}."
 
@@ -121,6 +132,8 @@ class Judgement:
     def _why(self) -> str:
         if self.count < 2:
             return f"fewer than two {self.kind} were held out"
+        if self.tied:
+            return f"all held-out {self.kind} that can be compared are worth the same"
         return f"no two held-out {self.kind} can be compared"
 
     def _band(self) -> str:

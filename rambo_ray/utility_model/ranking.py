@@ -1,7 +1,8 @@
 """How good u_hat's ranking is, judged on truly retrained sets it was not fitted to.
 
 Sets are compared within a group: subsets of one size, or mock rounds of one half and one size. What chance
-would reach is found by dealing u_hat's scores out anew within the groups, so that ties count as they are.
+would reach is what u_hat's scores reach when they are dealt out anew within the groups (`chance`), so that ties count
+as they are.
 
 Letters: G sets.
 """
@@ -17,10 +18,9 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from rambo_ray import seeds
+from rambo_ray.utility_model import chance
 from rambo_ray.utility_model.network import UtilityModel, membership
 
-PERMUTATIONS = 2000
 LEVEL = 0.95
 FEWEST_HELD_OUT = 9  # mock rounds dealt over two halves and two sizes, with which a perfect ranking beats chance
 
@@ -30,9 +30,10 @@ class RankingQuality:
     """Of G held-out sets: share of comparable pairs in the right order, and Kendall's tau-b, the mean over groups.
 
     Pairs of equal utility do not count, pairs of equal scores count half. NaN where no two comparable sets
-    differ. chance: what 95 % of random scores stay within. size: of the sets, the largest; by_size: the pairwise
-    accuracy of each size. gain: by how much the set that u_hat ranks first in its group beats the group's
-    mean utility, best_gain: by how much the truly best does, means over groups, in units of the utility.
+    differ. pairs: comparable pairs that differ, and tied: those of equal utility. chance: random scores are below or
+    above it with 2.5 % each at most. size: of the sets, the largest; by_size: the pairwise accuracy of each size.
+    gain: by how much the set that u_hat ranks first in its group beats the group's mean utility, best_gain: by how
+    much the truly best does, means over groups, in units of the utility.
     """
 
     pairwise_accuracy: float
@@ -43,10 +44,12 @@ class RankingQuality:
     by_size: tuple[tuple[int, float], ...] = ()
     gain: float = math.nan
     best_gain: float = math.nan
+    pairs: int = 0
+    tied: int = 0
 
     @property
     def beats_chance(self) -> bool:
-        """Whether more pairs are in the right order than 97.5 % of random scores would have."""
+        """Whether more pairs are in the right order than of 97.5 % of random scores."""
         return self.pairwise_accuracy > self.chance[1]
 
 
@@ -69,38 +72,34 @@ class HeldOut:
     sizes: tuple[int, ...]
 
     def quality(self, seed: int = 0) -> RankingQuality:
-        """How well the scores agree with the utilities; `seed` deals out what chance would have."""
+        """How well the scores agree with the utilities.
+
+        `seed` deals out what chance would have, where that cannot be computed.
+        """
         members = self._members()
-        pairs = _Pairs.of(members, self.utilities)
+        groups = [(self.scores[m], self.utilities[m]) for m in members]
+        pairs = sum(chance.comparable(utilities) for _, utilities in groups)
+        tied = sum(math.comb(len(m), 2) for m in members) - pairs
         size = max(self.sizes, default=0)
-        if not len(pairs.sign):
-            return RankingQuality(math.nan, math.nan, len(self.scores), size)
-        taus = [kendalltau(self.scores[m], self.utilities[m]).statistic for m in members if np.ptp(self.utilities[m])]
-        generator = seeds.generator(seed, "null")
-        dealt = np.empty(PERMUTATIONS)
-        for number in range(PERMUTATIONS):
-            scores = self.scores.copy()
-            for m in members:
-                scores[m] = generator.permutation(scores[m])
-            dealt[number] = pairs.accuracy(scores)
-        tail = (1.0 - LEVEL) / 2
-        low, high = np.quantile(dealt, [tail, 1.0 - tail])
+        if not pairs:
+            return RankingQuality(math.nan, math.nan, len(self.scores), size, tied=tied)
+        taus = [kendalltau(scores, utilities).statistic for scores, utilities in groups if np.ptp(utilities)]
+        low, high = chance.limits(groups, (1.0 - LEVEL) / 2, seed)
         by_size = []
         for value in sorted(set(self.sizes)):
-            own = [m for m in members if self.sizes[m[0]] == value]
-            accuracy = _Pairs.of(own, self.utilities).accuracy(self.scores)
-            by_size.append((value, accuracy))
-        chosen = [self.utilities[m][self.scores[m].argmax()] - self.utilities[m].mean() for m in members]
-        best = [self.utilities[m].max() - self.utilities[m].mean() for m in members]
+            own = [group for m, group in zip(members, groups, strict=True) if self.sizes[m[0]] == value]
+            by_size.append((value, _accuracy(own)))
         return RankingQuality(
-            pairwise_accuracy=pairs.accuracy(self.scores),
+            pairwise_accuracy=_accuracy(groups),
             kendall_tau=float(np.nanmean(taus)) if np.isfinite(taus).any() else math.nan,
             subsets=len(self.scores),
             size=size,
-            chance=(float(low), float(high)),
+            chance=(low / (2 * pairs), high / (2 * pairs)),
             by_size=tuple(by_size),
-            gain=float(np.mean(chosen)),
-            best_gain=float(np.mean(best)),
+            gain=float(np.mean([utilities[scores.argmax()] - utilities.mean() for scores, utilities in groups])),
+            best_gain=float(np.mean([utilities.max() - utilities.mean() for _, utilities in groups])),
+            pairs=pairs,
+            tied=tied,
         )
 
     def _members(self) -> list[np.ndarray]:
@@ -111,32 +110,10 @@ class HeldOut:
         return [np.array(positions) for positions in found.values()]
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Comparable pairs whose utilities differ: positions [P] of both, and the sign of the difference."""
-
-    first: np.ndarray
-    second: np.ndarray
-    sign: np.ndarray
-
-    @classmethod
-    def of(cls, members: Sequence[np.ndarray], utilities: np.ndarray) -> _Pairs:
-        first, second = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-        for m in members:
-            i, j = np.triu_indices(len(m), k=1)
-            first.append(m[i])
-            second.append(m[j])
-        one, two = np.concatenate(first), np.concatenate(second)
-        sign = np.sign(utilities[one] - utilities[two])
-        differ = sign != 0
-        return cls(one[differ], two[differ], sign[differ])
-
-    def accuracy(self, scores: np.ndarray) -> float:
-        """Share in the right order, [0, 1]; equal scores count half; NaN of no pair."""
-        if not len(self.sign):
-            return math.nan
-        agreement = np.sign(scores[self.first] - scores[self.second]) * self.sign
-        return float((agreement + 1.0).mean() / 2)
+def _accuracy(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Share of pairs whose utilities differ in the right order, [0, 1]; equal scores count half; NaN of no pair."""
+    pairs = sum(chance.comparable(utilities) for _, utilities in groups)
+    return sum(chance.right(*group) for group in groups) / (2 * pairs) if pairs else math.nan
 
 
 def set_scores(model: UtilityModel, images: np.ndarray, subsets: Sequence[Sequence[int]]) -> np.ndarray:

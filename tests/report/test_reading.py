@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rambo_ray.config.schema import Config
+from rambo_ray.pipeline import judging
 from rambo_ray.report.reading import Judgement, signed
+from rambo_ray.utility_model.ranking import HeldOut
 
 ROUNDS = Config.model_validate({})
 PAPER = Config.model_validate({"method": "paper"})
@@ -75,6 +79,45 @@ def test_the_papers_u_hat_is_followed_even_then() -> None:
 )
 def test_verdicts(accuracy: float | None, count: int, phrase: str) -> None:
     assert judged(held_out_pairwise_accuracy=accuracy, held_out_subsets=count).phrase().startswith(phrase)
+
+
+def test_pairs_that_tie_do_not_count_and_are_told() -> None:
+    tied = judged(held_out_pairs=14, held_out_tied_pairs=31)
+    assert "puts 73 % of the 14 pairs whose utilities differ (31 tie) in the right order (chance" in tied.sentence()
+    assert tied.phrase() == "better than chance, which is 38 to 62 %; 31 of 45 pairs tie"
+    assert "73 % of pairs in" in judged(held_out_pairs=45, held_out_tied_pairs=0).sentence()
+    one = judged(held_out_pairs=1, held_out_tied_pairs=44, held_out_pairwise_accuracy=1.0, held_out_chance=[0.0, 1.0])
+    assert (
+        "puts 100 % of the one pair whose utilities differ (44 tie) in the right order, not told apart from chance, by "
+        "which all of so few may be right (0 to 100 %)"
+    ) in one.sentence()
+    none = judged(
+        held_out_pairs=0, held_out_tied_pairs=45, held_out_pairwise_accuracy=None, held_out_chance=None, followed=False
+    )
+    assert none.phrase() == "not judged: all held-out mock rounds that can be compared are worth the same"
+    assert "worth the same, so the run follows the margin filter" in none.sentence()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("levels", [1, 2, 4, 1000])
+def test_words_and_the_way_a_run_goes_hang_on_the_same_numbers(seed: int, levels: int) -> None:
+    """From held-out rounds to metrics.json and back to the sentence, for rankings about as good as the band is wide."""
+    generator = np.random.default_rng(seed)
+    utilities = generator.integers(levels, size=20).astype(float)
+    scores = utilities / levels + generator.normal(scale=0.5, size=20)
+    quality = HeldOut(scores, utilities, (0, 1) * 10, (5,) * 20).quality(seed)
+    stored = {
+        "held_out_pairwise_accuracy": quality.pairwise_accuracy,
+        "held_out_subsets": quality.subsets,
+        "held_out_chance": list(quality.chance),
+        "held_out_by_size": {str(size): share for size, share in quality.by_size},
+        "held_out_pairs": quality.pairs,
+        "held_out_tied_pairs": quality.tied,
+    }
+    filtered = judging.follows_filter(ROUNDS, quality)
+    found = judged(followed=not filtered, **json.loads(json.dumps(stored)))
+    assert filtered == (found.verdict != "better") == ("follows the margin filter" in found.sentence())
+    assert (found.verdict == "unknown") == (levels == 1)
 
 
 def test_numbers_of_other_utilities_and_signs() -> None:
