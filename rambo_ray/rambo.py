@@ -20,7 +20,7 @@ from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
 from rambo_ray.config.schema import is_head
 from rambo_ray.data.problem import Problem, Revealed
-from rambo_ray.pipeline import judging, once
+from rambo_ray.pipeline import judging, left_out, once
 from rambo_ray.pipeline.judging import AnyFit
 from rambo_ray.pipeline.plan import Plan, fit_input, with_utilities
 from rambo_ray.progress import Stages
@@ -66,6 +66,8 @@ def run(
     """
     config = plan.config
     store = SampleStore.of_run(folder, config)
+    for line in store.said:
+        stages.say(line)
     if is_head(config.classifier.name):
         stages.begin("embeddings")
     if problem.streamed is not None:
@@ -94,6 +96,8 @@ def run(
 
     stages.begin("utility samples")  # lines 3, 6, 10, 11: what sets are worth
     measured, usage = cluster.measure(store, stages.progress)
+    for line in left_out.lines(usage.quarantined, config.cluster.max_tries, cluster.plan.num_pairs, measured.num_pairs):
+        stages.say(line)
     if config.round.after is not None:
         held = f"{store.reused(measured.retrained)} of {len(measured.retrained)} utility samples"
         stages.say(f"{held} were measured in round {config.round.number - 1}; the others are of another S_0")

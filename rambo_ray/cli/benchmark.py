@@ -85,6 +85,8 @@ def execute(
         with connect(base.cluster) as session:
             stages.say(f"Ray: {session.describe()}")
             kept = SampleStore(samples or where / "work" / "utility_samples", base.utility_samples.utility)
+            for line in kept.said:
+                stages.say(line)
             failures = benchmark.run(session, laid_out.groups, store, kept, where / "work", stages)
     results = benchmark_results.gather(wanted, laid_out.ids, store.runs)
     _write(results, where / wanted.name, failures, total - len(results.runs), command)

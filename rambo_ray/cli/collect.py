@@ -18,7 +18,7 @@ from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import Config, is_head
-from rambo_ray.pipeline import choices, once, plan
+from rambo_ray.pipeline import choices, left_out, once, plan
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.plan import Measured
 from rambo_ray.progress import Stages, duration
@@ -60,6 +60,8 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
     with connect(config.cluster) as session:
         stages.say(f"Ray: {session.describe()}")
         store = SampleStore.of_run(output.folder, config)
+        for line in store.said:
+            stages.say(line)
         if is_head(config.classifier.name):
             stages.begin("embeddings")
         seen = embed.inputs(session, config, problem, None, stages.progress)
@@ -70,6 +72,9 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
         stages.begin("utility samples")
         measured, usage = cluster.measure(store, stages.progress)
         stages.end()
+        tries, pairs = config.cluster.max_tries, cluster.plan.num_pairs
+        for line in left_out.lines(usage.quarantined, tries, pairs, measured.num_pairs):
+            stages.say(line)
     utilities = np.array([s.utility for s in measured.retrained])
     made, seconds = output.folder / "utility_samples", time.monotonic() - began
     lines = [
@@ -80,5 +85,6 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
         lines.append(f"actors were training {usage.busy_fraction:.0%} of their time")
     lines.append(f"files in {made}; go on with rambo run --output {output.folder}")
     figures = {"samples": len(utilities), "retrained": usage.retrained, "busy_fraction": usage.busy_fraction}
-    stages.finish("\n".join(lines), made, figures | {"seconds": seconds})
+    figures |= {"quarantined": len(usage.quarantined), "damaged_files": store.damaged, "seconds": seconds}
+    stages.finish("\n".join(lines), made, figures)
     return measured

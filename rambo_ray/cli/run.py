@@ -202,6 +202,8 @@ def _metrics(
             "retrained": outcome.usage.retrained,
             "busy_fraction": outcome.usage.busy_fraction,
             "workers_replaced": outcome.usage.replaced,
+            "quarantined": [one.as_json() for one in outcome.usage.quarantined],
+            "damaged_files": outcome.usage.damaged_files,
             "passes_per_second": images_seen / training_s if training_s else None,
         },
         "precision": settings.precision,

@@ -84,6 +84,8 @@ def execute(
         sweep.concurrency(session, space)
         stages.say(f"Ray: {session.describe()}")
         store = SampleStore(samples or output.folder / "utility_samples", base.utility_samples.utility)
+        for line in store.said:
+            stages.say(line)
         made = prepare.make(session, list(requests.values()), store, stages)
         study = Study(
             base=base,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ray
 
@@ -17,15 +17,22 @@ from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.workers import Usage, work_through
 from rambo_ray.data.problem import LabeledArrays
+from rambo_ray.errors import RunError
+from rambo_ray.pipeline import left_out
+from rambo_ray.pipeline.left_out import Quarantined
 from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.progress import Progress
-from rambo_ray.utility_samples.measuring import MeasurementSettings, Retrainer, Subset, groups, relative_cost
+from rambo_ray.utility_samples.measuring import Judged, MeasurementSettings, Retrainer, Subset
 from rambo_ray.utility_samples.mock_rounds import MockPool
+from rambo_ray.utility_samples.pending import Pending, Piece, Wanted
 from rambo_ray.utility_samples.sampling import Measurement, Utility, UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
 
 # Finished samples reach the disk at least this often: what a crash can cost.
 WRITE_EVERY_S = 2.0
+
+# Sets that were given up before any was measured: what kills workers is then not what is in the sets.
+HOPELESS = 4
 
 # Models that train together on a GPU at most, where its memory holds them: enough to fill it, and
 # few enough that a GPU more finds work.
@@ -49,14 +56,14 @@ class Labeled:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Samples of one S_0 that are to be measured, how, what of it is u(set), and who plays and judges mock rounds."""
+class Job(Wanted):
+    """Samples that are to be measured, and where their S_0 and S_val lie."""
 
-    data: Labeled
-    measuring: MeasurementSettings
-    samples: Sequence[UtilitySample]
-    utility: Utility
-    pool: MockPool | None = None
+    data: Labeled = field(kw_only=True)
+
+
+# A piece as an actor gets it: number of the job, sets, repeat to train from; None: the OTDD alone.
+_Sent = tuple[int, tuple[Subset, ...], int | None]
 
 
 class _RetrainActor:
@@ -76,22 +83,25 @@ class _RetrainActor:
         self.jobs, self.device, self.fixed, self.gpus = jobs, device, at_once, gpus
         self.job = -1
 
-    def ready(self) -> bool:
-        return True
+    def ready(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
 
-    def work(self, piece: tuple[int, tuple[Subset, ...], bool]) -> tuple[list[Measurement], float]:
-        began = time.monotonic()
-        job, subsets, retrain = piece
+    def work(self, pieces: Sequence[_Sent]) -> list[tuple[list[Judged], float]]:
+        found = []
+        for piece in pieces:
+            began = time.monotonic()
+            found.append((self._measure(*piece), time.monotonic() - began))
+        return found
+
+    def _measure(self, job: int, subsets: Sequence[Subset], first: int | None) -> list[Judged]:
         if job != self.job:
             labeled, validation, measuring, pool = self.jobs[job]
             self.retrainer = Retrainer(ray.get(labeled), ray.get(validation), measuring, self.device, pool)
             self.at_once = self.fixed or self._room_for(measuring.training)
             self.job = job
-        if retrain:
-            found = self.retrainer.measure_group(subsets, self.at_once)
-        else:
-            found = [self.retrainer.measure(*subset, retrain=False) for subset in subsets]
-        return found, time.monotonic() - began
+        if first is None:
+            return [((), self.retrainer.otdd(*subset)) for subset in subsets]
+        return self.retrainer.train_group(subsets, self.at_once, first)
 
     def _room_for(self, settings: TrainingSettings) -> int:
         import torch
@@ -102,25 +112,6 @@ class _RetrainActor:
         return stacks.models_that_fit(settings, ROOM * min(self.gpus, 1.0) * whole)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    job: int
-    samples: tuple[UtilitySample, ...]
-
-    @property
-    def retrain(self) -> bool:
-        return self.samples[0].kind == "retrained"
-
-    @property
-    def subsets(self) -> tuple[Subset, ...]:
-        return tuple((sample.indices, sample.fold) for sample in self.samples)
-
-    @property
-    def weight(self) -> float:
-        """Expected work: that of the trainings; an OTDD alone is about 1/30."""
-        return sum(relative_cost(sample.size) for sample in self.samples) * (1.0 if self.retrain else 0.03)
-
-
 def measure(
     session: Session,
     plans: Sequence[tuple[Plan, Labeled]],
@@ -129,17 +120,29 @@ def measure(
 ) -> tuple[list[Measured], Usage]:
     """For each plan, u(set) and OTDD of its pairs, acc_i of S_0 ... S_tau_1, OTDD of what is interpolated.
 
-    Fig. 2, lines 3, 6, 10 and 11. What `store` holds is not trained again; what it lacks is added to it.
+    Fig. 2, lines 3, 6, 10 and 11. What `store` holds is not trained again; what it lacks is added to it. Sets that
+    kill every worker are left out (`left_out`, `Usage.quarantined`); raises RunError where too few are left.
     """
     jobs = [
-        Job(data, todo.measuring, todo.all_samples, todo.config.utility_samples.utility, todo.mock_pool)
+        Job(
+            todo.all_samples,
+            todo.measuring,
+            todo.fingerprint,
+            todo.config.utility_samples.utility,
+            todo.mock_pool,
+            data=data,
+        )
         for todo, data in plans
     ]
     found, usage = collect(session, jobs, store, progress)
     measured = []
     for (todo, _), samples in zip(plans, found, strict=True):
         remaining = iter(samples)
-        measured.append(Measured(*(tuple(next(remaining) for _ in part) for part in todo.parts)))
+        made = Measured(*(tuple(next(remaining) for _ in part) for part in todo.parts))
+        if usage.quarantined:
+            made = left_out.leave_out(made)
+            left_out.check(todo.config, made, todo.num_pairs)
+        measured.append(made)
     return measured, usage
 
 
@@ -149,77 +152,84 @@ def collect(
     """Measure those of the jobs' samples that `store` lacks, append each to it, and return all of them measured.
 
     One pool of actors goes through all jobs. Interpolated samples get their OTDD only, and are not
-    stored: their utility is still to come. `progress` makes a Progress for a number of pieces and
-    their total weight. Raises RunError where a sample cannot be measured; all finished before are in
-    the store.
+    stored: their utility is still to come. A sample that kills every worker that tries it comes back without a
+    measurement and is named in the usage. `progress` makes a Progress for a number of pieces and
+    their total weight. Raises RunError where a sample cannot be measured, or so many kill their workers that it
+    cannot be for what is in them; all finished before are in the store.
     """
-    pieces: list[_Piece] = []
-    wanted: set[str] = set()
-    places: dict[str, list[UtilitySample]] = {}  # one content can stand in several pairs
-    for number, job in enumerate(jobs):
-        retrained = [s for s in job.samples if s.kind == "retrained"]
-        store.append(store.measured([s for s in retrained if s.sample_id in store.measurements]))
-        missing = {s.sample_id for s in store.missing(retrained)} - wanted
-        in_step = session.device == "cpu"
-        stacked = groups(retrained, job.measuring.training, session.models_at_once or GROUP, job.pool, in_step=in_step)
-        pieces += [_Piece(number, group) for group in stacked if any(s.sample_id in missing for s in group)]
-        interpolated = {s.sample_id: s for s in job.samples if s.kind == "interpolated"}
-        pieces += [_Piece(number, (s,)) for key, s in interpolated.items() if key not in wanted | missing]
-        wanted |= missing | interpolated.keys()
-        for sample in retrained:
-            if sample.sample_id in wanted:
-                places.setdefault(sample.sample_id, []).append(sample)
-    # Job by job, and the longest first: the last pieces, when some actors have run dry, are then the shortest.
-    pieces.sort(key=lambda p: (p.job, not p.retrain, -p.weight))
-    found: dict[str, Measurement] = {}
-    usage, known = Usage(), len(store.measurements)
-    if pieces:
-        shown = progress(sum(len(p.samples) for p in pieces), sum(p.weight for p in pieces))
-        _measure(session, jobs, store, places, pieces, found, usage, shown)
+    pending = Pending.of(jobs, store, session.models_at_once or GROUP, in_step=session.device == "cpu")
+    usage = Usage(damaged_files=store.damaged)
+    if pending.pieces:
+        shown = progress(sum(len(p.samples) for p in pending.pieces), sum(p.weight for p in pending.pieces))
+        _measure(session, jobs, store, pending, usage, shown)
         shown.close()
-    usage.retrained = len(store.measurements) - known
+    store.append(*pending.fetch())
+    usage.retrained = pending.trained
 
     def measured(sample: UtilitySample, utility: Utility) -> UtilitySample:
-        known = store.measurements if sample.kind == "retrained" else found
-        return sample.measured(known[sample.sample_id], utility)
+        if sample.kind == "retrained":
+            known = store.measurements.get(sample.sample_id)
+            return sample if known is None else sample.measured(known, utility)
+        otdd = pending.distances.get(sample.sample_id)
+        return sample if otdd is None else sample.measured(Measurement.of((), otdd), utility)
 
     return [[measured(sample, job.utility) for sample in job.samples] for job in jobs], usage
 
 
 def _measure(
-    session: Session,
-    jobs: Sequence[Job],
-    store: SampleStore,
-    places: dict[str, list[UtilitySample]],
-    pieces: Sequence[_Piece],
-    found: dict[str, Measurement],
-    usage: Usage,
-    shown: Progress,
+    session: Session, jobs: Sequence[Job], store: SampleStore, pending: Pending, usage: Usage, shown: Progress
 ) -> None:
     actor = ray.remote(_RetrainActor).options(**session.options)
     parts = [(job.data.labeled, job.data.validation, job.measuring, job.pool) for job in jobs]
-    unwritten: list[UtilitySample] = []
+    pieces, known = pending.pieces, len(store.measurements)
+    total = known + sum(len(p.samples) for p in pieces)
     written = time.monotonic()
+
+    def given_up(position: int, why: str) -> None:
+        piece = pieces[position]
+        singles = pending.alone(piece)
+        shown.advance(len(piece.samples) - len(singles), piece.weight - sum(p.weight for p in singles))
+        if len(piece.samples) > 1:  # which of a stack it is shows when each trains alone
+            again.extend(singles)
+            return
+        shown.advance(len(singles), sum(p.weight for p in singles))
+        usage.quarantined += [Quarantined(p.samples[0], why) for p in singles]
+        lost = len(usage.quarantined)
+        if lost >= HOPELESS and not (known or pending.trained or pending.distances):
+            raise RunError(
+                f"the first {lost} sets that were tried, large and small, each killed {session.config.max_tries} "
+                f"workers, and none was measured ({why}); free memory, or see what kills the workers, then run the "
+                "same command again"
+            )
+        if 2 * lost > total:
+            raise RunError(
+                f"{lost} of {total} sets killed {session.config.max_tries} workers each, the last one so: {why}; free "
+                "memory, or see what kills the workers, then run the same command again"
+            )
+
     try:
-        for position, measurements in work_through(
-            [(p.job, p.subsets, p.retrain) for p in pieces],
-            lambda: actor.remote(parts, session.device, session.cpus, session.models_at_once, session.gpus),
-            session.num_workers,
-            max_tries=session.config.max_tries,
-            name=lambda piece: _named([indices for indices, _ in piece[1]]),
-            usage=usage,
-            on_retry=shown.fail,
-        ):
-            piece = pieces[position]
-            for sample, measurement in zip(piece.samples, measurements, strict=True):
-                found[sample.sample_id] = measurement
-                unwritten += [s.measured(measurement, store.utility) for s in places.get(sample.sample_id, [])]
-            shown.advance(len(piece.samples), piece.weight)
-            if time.monotonic() - written >= WRITE_EVERY_S:
-                store.append(unwritten)
-                unwritten, written = [], time.monotonic()
+        while pieces:
+            again: list[Piece] = []
+            for position, found in work_through(
+                [(p.job, p.subsets, p.first) for p in pieces],
+                lambda: actor.remote(parts, session.device, session.cpus, session.models_at_once, session.gpus),
+                session.num_workers,
+                max_tries=session.config.max_tries,
+                name=lambda piece: _named([indices for indices, _ in piece[1]]),
+                usage=usage,
+                on_retry=shown.fail,
+                on_given_up=given_up,
+                weights=[p.weight for p in pieces],
+            ):
+                piece = pieces[position]
+                pending.finish(piece, found)
+                shown.advance(len(piece.samples), piece.weight)
+                if time.monotonic() - written >= WRITE_EVERY_S:
+                    store.append(*pending.fetch())
+                    written = time.monotonic()
+            pieces = again
     finally:
-        store.append(unwritten)
+        store.append(*pending.fetch())
 
 
 def _named(subsets: Sequence[tuple[int, ...]]) -> str:

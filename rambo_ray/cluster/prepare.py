@@ -16,6 +16,7 @@ from rambo_ray.cluster import collect, embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
+from rambo_ray.errors import RunError
 from rambo_ray.pipeline import once
 from rambo_ray.pipeline.plan import Measured, fit_input
 from rambo_ray.pipeline.prepared import PreparedProblem, Request
@@ -43,7 +44,13 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
                 run.draw_rounds(stages.progress)
     if any(request.plan.retrained for request in requests):
         stages.begin("utility samples")
-    measured, _ = collect.measure(session, [(run.plan, run.data) for run in runs], store, stages.progress)
+    measured, usage = collect.measure(session, [(run.plan, run.data) for run in runs], store, stages.progress)
+    if usage.quarantined:  # results are kept by what they depend on, and these would depend on who died
+        raise RunError(
+            f"{len(usage.quarantined)} of the utility samples killed every worker that tried them: "
+            f"{usage.quarantined[0]}; free memory or raise cluster.max_tries, then run the same command again: "
+            "all others are kept"
+        )
     stages.begin("base classifiers")
     started = [run.base_training for run in runs]  # all of them before the first is waited for
     shown, bases = stages.progress(len(started)), []

@@ -36,9 +36,10 @@ from rambo_ray.files import finite, replacing, write_table
 PACKAGES = ("rambo-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "POT", "scikit-learn", "safetensors")
 
 # What a run may change and still go on in the same directory: nothing that its stored utility
-# samples, or the split their positions refer to, depend on.
-_MAY_DIFFER = ("cluster.", "output.", "acquisition.", "utility_model.", "utility_samples.num_")
-_MAY_DIFFER_TOO = ("data.root", "data.download", "data.stream", "pretraining.num_interpolated", "classifier.kernels")
+# samples' trainings, or the split their positions refer to, depend on.
+_MAY_DIFFER = ("cluster.", "output.", "acquisition.", "utility_model.", "utility_samples.num_", "utility_samples.otdd_")
+_MAY_DIFFER_TOO = ("data.root", "data.download", "data.stream", "pretraining.num_interpolated", "classifier.kernels",
+                   "utility_samples.repeats")  # fmt: skip
 _MUST_AGREE = ("cluster.reproducible",)
 
 

@@ -57,6 +57,11 @@ class Parts:
         return [sample for part in self.parts for sample in part]
 
     @property
+    def num_pairs(self) -> int:
+        """Pairs of sets that f is trained on, of either kind."""
+        return (len(self.offline) + len(self.rounds)) // 2
+
+    @property
     def retrained(self) -> Samples:
         """The sets that f is trained on."""
         return self.offline + self.nested_sets + self.held_out + self.rounds
@@ -283,8 +288,8 @@ def fit_input(
         nested_sets=tuple(s.indices for s in measured.nested_sets),
         nested_utilities=tuple(s.utility for s in measured.nested_sets),
         interpolation=tuple(
-            _pairs([s for s in measured.interpolation if s.iteration == i])
-            for i in range(len(measured.nested_sets) - 1)
+            _pairs([s for s in measured.interpolation if s.iteration == prefix.iteration])
+            for prefix in measured.nested_sets[:-1]
         ),
         config=config.utility_model,
         seed=config.seed,

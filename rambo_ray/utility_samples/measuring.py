@@ -7,26 +7,30 @@ positions, on which half of S_val judges it where it is a mock round, and on the
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from rambo_ray import seeds
 from rambo_ray.classifier import heads, prediction, stacks, training
 from rambo_ray.classifier.training import TrainingSettings
-from rambo_ray.config.schema import Config, UtilityModelConfig
+from rambo_ray.config.schema import Config, UtilityModelConfig, UtilitySamplesConfig
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.otdd import Transport
 from rambo_ray.otdd.microsoft import MicrosoftTransport
 from rambo_ray.utility_samples.mock_rounds import MockPool
-from rambo_ray.utility_samples.sampling import Measurement, UtilitySample
+from rambo_ray.utility_samples.sampling import Measurement, Training, UtilitySample
 
 # A set to measure: its positions, and the fold of a mock round or -1 (see `UtilitySample`).
 Subset = tuple[tuple[int, ...], int]
+
+# A set's trainings and its OTDD.
+Judged = tuple[tuple[Training, ...], float]
 
 HEADS_AT_ONCE = 32  # heads fitted as one problem: enough to fill its products, few enough that progress is seen
 
@@ -85,6 +89,37 @@ class MeasurementSettings:
         """The same for mock rounds, whose OTDD may be left out."""
         return json.dumps([self.identity(fingerprint), self.round_otdd])
 
+    def training_identity(self, fingerprint: str) -> str:
+        """Everything but the subset that a single training depends on, for `Trainings.training_id`."""
+        return json.dumps([fingerprint, self.training.identity(), self.seed])
+
+    @property
+    def rule(self) -> str:
+        """How f is trained, in a word and the digest of all of it."""
+        digest = hashlib.sha256(self.training.identity().encode()).hexdigest()[:16]
+        return f"{self.training.classifier} {digest}"
+
+    def otherwise(self) -> Iterator[MeasurementSettings]:
+        """The same trainings measured with every other OTDD that has a name, to find them under earlier ids.
+
+        Rows of earlier versions are known by one id for all of it; entropies are tried at the default and at ours.
+        """
+        default = UtilitySamplesConfig.model_fields["otdd_entreg"].default
+        for method in get_args(UtilitySamplesConfig.model_fields["otdd_method"].annotation):
+            for solver in get_args(UtilitySamplesConfig.model_fields["otdd_solver"].annotation):
+                for backend in get_args(UtilitySamplesConfig.model_fields["otdd_backend"].annotation):
+                    if backend != "builtin" and solver != "converged":
+                        continue  # which has a solver of its own
+                    for entreg in {self.otdd_entreg, default}:
+                        for rounds in (False, True):
+                            other = (method, solver, entreg, rounds, backend)
+                            if other != self._of_otdd:
+                                yield MeasurementSettings(self.training, self.seed, self.repeats, *other)
+
+    @property
+    def _of_otdd(self) -> tuple[str, str, float, bool, str]:
+        return self.otdd_method, self.otdd_solver, self.otdd_entreg, self.round_otdd, self.otdd_backend
+
 
 class Retrainer:
     """Measures subsets of S_0, and mock rounds of `pool` where one is given."""
@@ -124,61 +159,73 @@ class Retrainer:
 
     def measure(self, indices: Sequence[int], fold: int = -1, *, retrain: bool = True) -> Measurement:
         """Measure the set at `indices`; without `retrain` only its OTDD, the rest NaN and 0."""
-        otdd = self._otdd(indices, fold)
-        if not retrain:
-            nan = float("nan")
-            return Measurement(nan, nan, nan, nan, nan, nan, otdd, epochs=0, images_seen=0, seconds=0.0)
-        positions = self._trained_on(indices)
-        settings = self.measuring.training
-        trainings = []
-        for seed in self._seeds(indices):
-            trained = training.train(self.images, self.labeled.labels, settings, seed, self.device, positions)
-            logits, _ = prediction.predict(trained.model, self.validation_images, settings, self.device)
-            scores = self._scores(logits, fold)
-            trainings.append((scores, trained.epochs, trained.images_seen, trained.seconds))
-        return _measurement(trainings, otdd)
+        return Measurement.of(self._train(indices, fold, 0) if retrain else (), self._otdd(indices, fold))
 
     def measure_group(self, subsets: Sequence[Subset], at_once: int) -> list[Measurement]:
         """Measure several sets, training up to `at_once` models together (`rambo_ray.classifier.stacks`, `heads`).
 
         On a CPU the measurements are those of `measure`, but for rounding; on a GPU a stack draws otherwise.
         """
+        return [Measurement.of(trainings, otdd) for trainings, otdd in self.train_group(subsets, at_once)]
+
+    def train_group(self, subsets: Sequence[Subset], at_once: int, first: int = 0) -> list[Judged]:
+        """The trainings and the OTDD that `measure_group` is made of; of the trainings those from repeat `first` on."""
         settings = self.measuring.training
         at_once = stack_size(settings, at_once)
         if at_once == 1:
-            return [self.measure(indices, fold) for indices, fold in subsets]
+            return [(self._train(*subset, first), self._otdd(*subset)) for subset in subsets]
         train = heads.train_group if settings.classifier == "linear" else stacks.train_stack
         if self.device == "cpu":
-            trainings = self._train_group(train, subsets, at_once)
+            trainings = self._train_together(train, subsets, at_once, first)
             otdds = [self._otdd(*subset) for subset in subsets]
         else:  # the OTDDs in a thread meanwhile, whose numpy leaves the rest of Python running
             with ThreadPoolExecutor(1) as aside:
                 waiting = [aside.submit(self._otdd, *subset) for subset in subsets]
-                trainings = self._train_group(train, subsets, at_once)
+                trainings = self._train_together(train, subsets, at_once, first)
                 otdds = [one.result() for one in waiting]
-        return [_measurement(own, otdd) for own, otdd in zip(trainings, otdds, strict=True)]
+        return list(zip(trainings, otdds, strict=True))
 
-    def _train_group(
-        self, train: Callable[..., Sequence[Any]], subsets: Sequence[Subset], at_once: int
-    ) -> list[list[_Training]]:
-        """Each set's trainings, by `stacks.train_stack` or `heads.train_group`, at most `at_once` together."""
-        tasks = [(number, seed) for number, (indices, _) in enumerate(subsets) for seed in self._seeds(indices)]
-        trainings: list[list[_Training]] = [[] for _ in subsets]
-        for first in range(0, len(tasks), at_once):
-            part = tasks[first : first + at_once]
-            results: Sequence[stacks.Result | heads.Result] = train(
-                self.images,
-                self.labeled.labels,
-                self.validation_images,
-                self.measuring.training,
-                [seed for _, seed in part],
-                [self._trained_on(subsets[number][0]) for number, _ in part],
-                self.device,
-            )
-            for (number, _), result in zip(part, results, strict=True):
-                scores = self._scores(result.logits, subsets[number][1])
-                trainings[number].append((scores, result.epochs, result.images_seen, result.seconds))
-        return trainings
+    def _train(self, indices: Sequence[int], fold: int, first: int) -> tuple[Training, ...]:
+        positions = self._trained_on(indices)
+        settings = self.measuring.training
+        trainings = []
+        for seed in self._seeds(indices)[first:]:
+            trained = training.train(self.images, self.labeled.labels, settings, seed, self.device, positions)
+            logits, _ = prediction.predict(trained.model, self.validation_images, settings, self.device)
+            trainings.append(self._judged(logits, fold, trained))
+        return tuple(trainings)
+
+    def _train_together(
+        self, train: Callable[..., Sequence[Any]], subsets: Sequence[Subset], at_once: int, first: int
+    ) -> list[tuple[Training, ...]]:
+        """Each set's trainings, by `stacks.train_stack` or `heads.train_group`, at most `at_once` together.
+
+        Repeat by repeat: which models make up a stack must not depend on how many repeats there are.
+        """
+        drawn = [self._seeds(indices) for indices, _ in subsets]
+        trainings: list[list[Training]] = [[] for _ in subsets]
+        for repeat in range(first, self.measuring.repeats):
+            for start in range(0, len(subsets), at_once):
+                part = range(start, min(start + at_once, len(subsets)))
+                results: Sequence[stacks.Result | heads.Result] = train(
+                    self.images,
+                    self.labeled.labels,
+                    self.validation_images,
+                    self.measuring.training,
+                    [drawn[number][repeat] for number in part],
+                    [self._trained_on(subsets[number][0]) for number in part],
+                    self.device,
+                )
+                for number, result in zip(part, results, strict=True):
+                    trainings[number].append(self._judged(result.logits, subsets[number][1], result))
+        return [tuple(own) for own in trainings]
+
+    def _judged(self, logits: np.ndarray, fold: int, how: Any) -> Training:
+        """A training's scores on the images that judge it, and how it went."""
+        judging = self._judging(fold)
+        scores = prediction.scores(logits[judging], self.validation.labels[judging])
+        counts = how.epochs, how.images_seen, how.seconds
+        return Training(scores.accuracy, scores.soft_accuracy, scores.val_loss, *counts)
 
     def _otdd(self, indices: Sequence[int], fold: int) -> float:
         return self.otdd(indices, fold) if fold < 0 or self.measuring.round_otdd else float("nan")
@@ -195,10 +242,6 @@ class Retrainer:
         assert self.pool is not None
         return self.pool.judging(fold)
 
-    def _scores(self, logits: np.ndarray, fold: int) -> prediction.Scores:
-        judging = self._judging(fold)
-        return prediction.scores(logits[judging], self.validation.labels[judging])
-
     def _seeds(self, indices: Sequence[int]) -> list[int]:
         """One seed per repeat, from the subset's content."""
         content = seeds.index_of(np.asarray(indices, dtype="<i8").tobytes())
@@ -206,9 +249,6 @@ class Retrainer:
             seeds.integer(self.measuring.seed, "retraining", content, repeat)
             for repeat in range(self.measuring.repeats)
         ]
-
-
-_Training = tuple[prediction.Scores, int, int, float]  # and epochs, images_seen, seconds
 
 
 def stack_size(settings: TrainingSettings, at_once: int) -> int:
@@ -248,25 +288,6 @@ def groups(
     if not in_step:
         ordered = [[sample for members in ordered for sample in members]]
     return [tuple(members[first : first + size]) for members in ordered for first in range(0, len(members), size)]
-
-
-def _measurement(trainings: Sequence[_Training], otdd: float) -> Measurement:
-    scores, epochs, images_seen, seconds = zip(*trainings, strict=True)
-    values = np.array([[s.accuracy, s.soft_accuracy, s.val_loss] for s in scores])
-    accuracy, soft_accuracy, val_loss = values.mean(axis=0).tolist()
-    accuracy_std, soft_accuracy_std, val_loss_std = values.std(axis=0).tolist()
-    return Measurement(
-        accuracy=accuracy,
-        soft_accuracy=soft_accuracy,
-        val_loss=val_loss,
-        accuracy_std=accuracy_std,
-        soft_accuracy_std=soft_accuracy_std,
-        val_loss_std=val_loss_std,
-        otdd=otdd,
-        epochs=sum(epochs),
-        images_seen=sum(images_seen),
-        seconds=sum(seconds),
-    )
 
 
 def _flat(inputs: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,6 +25,34 @@ Kind = Literal["retrained", "interpolated"]
 # Held-out subsets have this share of S_0: longer than the typical pair, and still different
 # enough from one another for a ranking of them to mean something.
 HELD_OUT_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of f on a set, scored on the images that judge it; see `Measurement` for the units."""
+
+    accuracy: float
+    soft_accuracy: float
+    val_loss: float
+    epochs: int
+    images_seen: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The trainings behind a measurement, repeat by repeat, and whose they are.
+
+    training_id: content hash of the set and of all that a training of it depends on, but neither of how many there
+    are nor of the OTDD. data: fingerprint of S_0, S_val and their normalisation; rule: the training rule, in a word
+    and its digest.
+    """
+
+    training_id: str
+    data: str
+    seed: int
+    rule: str
+    trainings: tuple[Training, ...]
 
 
 @dataclass(frozen=True)
@@ -44,6 +73,32 @@ class Measurement:
     epochs: int
     images_seen: int
     seconds: float
+
+    @classmethod
+    def of(cls, trainings: Sequence[Training], otdd: float) -> Measurement:
+        """That of a set which was trained on so often; of none: NaN and 0, and the OTDD alone."""
+        means = deviations = [math.nan] * 3
+        if trainings:
+            values = np.array([[t.accuracy, t.soft_accuracy, t.val_loss] for t in trainings])
+            means, deviations = values.mean(axis=0).tolist(), values.std(axis=0).tolist()
+        return cls(
+            accuracy=means[0],
+            soft_accuracy=means[1],
+            val_loss=means[2],
+            accuracy_std=deviations[0],
+            soft_accuracy_std=deviations[1],
+            val_loss_std=deviations[2],
+            otdd=otdd,
+            epochs=sum(t.epochs for t in trainings),
+            images_seen=sum(t.images_seen for t in trainings),
+            seconds=sum(t.seconds for t in trainings),
+        )
+
+    @property
+    def odd(self) -> str | None:
+        """Which score of a trained set is not finite, in words; None where all are."""
+        names = ("accuracy", "soft_accuracy", "val_loss", "accuracy_std", "soft_accuracy_std", "val_loss_std")
+        return next((f"its {n} is {getattr(self, n)}" for n in names if not math.isfinite(getattr(self, n))), None)
 
     def utility(self, which: Utility) -> float:
         """u(subset) as the configuration chose it; larger is better."""

@@ -39,7 +39,7 @@ def collect_into(folder: Path, session: Session, todo: Plan, samples: list[Utili
     problem, _ = digits()
     store = SampleStore(folder, "accuracy")
     known = len(store.measurements)
-    job = Job(Labeled.put(*arrays(problem)), todo.measuring, samples, "accuracy")
+    job = Job(samples, todo.measuring, todo.fingerprint, "accuracy", data=Labeled.put(*arrays(problem)))
     (measured,), _ = collect(session, [job], store, quiet)
     return measured, len(store.measurements) - known
 
@@ -111,6 +111,27 @@ def test_only_what_is_missing_is_trained(session: Session, todo: Plan, expected:
     again, trained = collect_into(folder, session, todo, samples_of(todo))
     assert trained == 0
     assert numbers(again) == expected
+
+
+def test_an_interpolated_sample_does_not_stand_for_a_retrained_one(
+    session: Session, todo: Plan, tmp_path: Path
+) -> None:
+    """Two trials of a sweep on one S_0: what the first interpolates is what the second trains on."""
+    problem, _ = digits()
+    data = Labeled.put(*arrays(problem))
+    drawn = todo.offline[:2]
+    interpolated = [replace(s, kind="interpolated", iteration=0) for s in drawn]
+    jobs = [Job(samples, todo.measuring, todo.fingerprint, "accuracy", data=data) for samples in (interpolated, drawn)]
+    for folder, order in (("a", jobs), ("b", jobs[::-1])):
+        store = SampleStore(tmp_path / folder, "accuracy")
+        found, usage = collect(session, order, store, quiet)
+        retrained, distances = (found[1], found[0]) if folder == "a" else (found[0], found[1])
+        assert usage.retrained == 2 and store.missing(drawn) == []
+        assert all(np.isfinite(s.utility) for s in retrained) and all(np.isnan(s.utility) for s in distances)
+        for one, other in zip(retrained, distances, strict=True):
+            assert isinstance(one.measurement, Measurement) and isinstance(other.measurement, Measurement)
+            assert one.measurement.otdd == np.float32(other.measurement.otdd) and one.measurement.epochs
+        assert numbers(SampleStore(tmp_path / folder, "accuracy").measured(drawn)) == numbers(retrained)
 
 
 def test_the_data_in_the_object_store_are_not_written_through(session: Session, todo: Plan, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ MAY_CHANGE = [
     "data.root=elsewhere",
     "data.download=false",
     "pretraining.num_interpolated=7",
+    "utility_samples.repeats=2",
+    "utility_samples.otdd_entreg=0.2",
+    "utility_samples.otdd_solver=emd",
 ]
 MAY_NOT = [
     "seed=1",
@@ -50,10 +53,8 @@ MAY_NOT = [
     "data.pool_limit=90",
     "classifier.max_epochs=3",
     "classifier.precision=float32",
-    "utility_samples.repeats=2",
     "utility_samples.utility=neg_val_loss",
     "utility_samples.sizes=powerset",
-    "utility_samples.otdd_entreg=0.2",
     "pretraining.k_1=60",
     "pretraining.tau_1=3",
 ]

@@ -145,3 +145,21 @@ def test_stacks_of_rounds_measure_what_each_alone_does() -> None:
     for one, other in zip(retrainer.measure_group(subsets, 3), (retrainer.measure(*s) for s in subsets), strict=True):
         assert (one.epochs, one.images_seen) == (other.epochs, other.images_seen)
         assert one.soft_accuracy == pytest.approx(other.soft_accuracy, abs=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_further_repeats_are_those_of_a_run_that_had_them_at_once(at_once: int) -> None:
+    """To the last bit: in stacks, too, which must be the same whatever number of repeats there is."""
+    retrainer, *_, pool = made("mnist_net")
+    alike = max(groups(rounds_of(pool, 10), retrainer.measuring.training, 3, pool), key=len)
+    subsets = [(sample.indices, sample.fold) for sample in alike]
+
+    def trained(repeats: int, first: int) -> list[list[tuple[float, ...]]]:
+        retrainer.measuring = replace(retrainer.measuring, repeats=repeats)
+        found = retrainer.train_group(subsets, at_once, first)
+        return [[(t.accuracy, t.soft_accuracy, t.val_loss, t.epochs) for t in own] for own, _ in found]
+
+    whole, one, further = trained(3, 0), trained(1, 0), trained(3, 1)
+    assert [len(own) for own in further] == [2] * len(subsets) and len(subsets) > 2
+    assert [a + b for a, b in zip(one, further, strict=True)] == whole
+    assert len({own[r] for own in whole for r in range(3)}) == 3 * len(subsets), "every training has its own seed"
