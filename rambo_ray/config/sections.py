@@ -187,8 +187,9 @@ class ClusterConfig(Section):
         description="machine: one selection on machines of one type, in their fastest arithmetic; any_x86: one "
         "selection on all x86 CPUs with AVX2, in float32, several times slower",
     )
-    max_tries: Count = Field(3, description="times one piece of work may kill its worker before the run stops, or goes on without "
-        "that utility sample")
+    max_tries: Count = Field(
+        3, description="times one piece of work may kill its worker; then a run goes on without that utility sample"
+    )
     dashboard: bool = Field(False, description="start the dashboard with a local Ray")
 
 
