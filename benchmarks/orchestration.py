@@ -1,104 +1,229 @@
-"""What distributing costs: time to the first trained model, idle actors, memory of the driver.
+"""What distributing costs: simulated trainings through the real collection, on 1 to 64 one-CPU actors.
 
-    python benchmarks/orchestration.py [--config jobs/configs/digits.yaml] [--pairs 200] [--json] [key=value ...]
+    python benchmarks/orchestration.py [--samples 10000] [--actors 1 2 4 8 16 32 64] [--seconds 0.25]
+                                       [--raylets 1] [--profile] [--json]
 
-Starts Ray, collects the utility samples of a configuration into a folder that is thrown away, and
-reports: seconds from before ray.init to the first trained model, the share of the actors' wall time
-that was training, the driver's memory after a tenth of the samples and at the end, and `ratio`:
-samples per second of the actors over those of one process without Ray on the same samples' first 40 per
-actor. Needs an otherwise idle machine.
+A training is a sleep, as long as a training of its size would be beside the others: (images)^1.2, in the mean
+--seconds. All else is what a run does: its sets are drawn and known by their ids, `cluster.collect` plans, hands out,
+collects and stores them. So one machine of a few cores can hold the processes of a large cluster; what it cannot show
+is a network between them. Actors are spread over --raylets of equal numbers of logical CPUs; none imports torch.
+
+Fewer actors get fewer samples, as many each. Printed for each number: `ideal`, seconds of all trainings over the number
+of actors; `wall`, from the moment that all have started; `efficiency`, ideal over wall; CPU milliseconds of the driver
+per sample, those of Ray's threads in it included, which do not depend on who else uses the machine as much as `wall`
+does; its memory after a tenth of the samples and at the end; milliseconds of an append to the store in the first and
+the last quarter; files of the store, and the seconds to open it again.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import io
 import json
+import pstats
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
-import torch
+import ray
+from ray.cluster_utils import Cluster
 
-from rambo_ray.cluster.collect import Job, Labeled, collect
-from rambo_ray.cluster.session import connect
-from rambo_ray.config import loading
-from rambo_ray.data import datasets
+from rambo_ray.classifier.training import TrainingSettings
+from rambo_ray.cluster import collect
+from rambo_ray.cluster.collect import Job, Labeled
+from rambo_ray.cluster.session import Session
+from rambo_ray.config.schema import ClassifierConfig, ClusterConfig
 from rambo_ray.data.problem import LabeledArrays
-from rambo_ray.pipeline import plan
 from rambo_ray.progress import Progress
-from rambo_ray.utility_samples.measuring import Retrainer
+from rambo_ray.utility_samples.measuring import MeasurementSettings, relative_cost
+from rambo_ray.utility_samples.sampling import Training, Trainings, UtilitySample, offline_pairs
 from rambo_ray.utility_samples.store import SampleStore
 
-ALONE = 40
+K, SMALLEST = 200, 20
+
+
+class Sleeper:
+    """Stands in for `collect._RetrainActor`: sleeps instead of training; starts when all the others have."""
+
+    folder, count, unit_s = "", 0, 0.0  # where the actors meet, how many they are, seconds of a unit of work
+
+    def __init__(self, *_: object) -> None:
+        import uuid
+
+        self.name = uuid.uuid4().hex
+
+    def ready(self) -> None:
+        import os
+
+        (Path(self.folder) / self.name).touch()
+        while len(os.listdir(self.folder)) < self.count:
+            time.sleep(0.2)
+
+    def work(self, pieces: Sequence[Any]) -> list[Any]:
+        found = []
+        for _, subsets, _ in pieces:
+            seconds = sum(self.unit_s * len(indices) ** 1.2 for indices, _ in subsets)
+            time.sleep(seconds)
+            score = len(subsets[0][0]) / 1000
+            found.append(([((Training(score, score, 1.0, 20, 4000, seconds),), 1.0) for _ in subsets], seconds))
+        return found
 
 
 class Watched(Progress):
-    """A Progress that notes when its first piece was done, and the driver's memory on the way."""
-
-    first_at = 0.0
+    """A Progress that notes the driver's CPU time when its first piece was done, and its memory on the way."""
 
     def __init__(self, total: int, weight: float) -> None:
-        super().__init__("samples", total, total_weight=weight, stream=io.StringIO())
+        super().__init__("samples", total, total_weight=weight, stream=sys.stderr, every_s=30)
+        self.cpu, self.at_first = 0.0, 0
         self.memory: list[int] = []
 
     def advance(self, count: int = 1, weight: float | None = None) -> None:
         super().advance(count, weight)
-        self.first_at = self.first_at or time.perf_counter()
-        self.memory.append(psutil.Process().memory_info().rss)
+        if not self.cpu:
+            self.cpu, self.at_first = time.process_time(), self.done
+        if self.done * 20 // self.total >= len(self.memory):
+            self.memory.append(psutil.Process().memory_info().rss)
 
 
-def main() -> int:
-    """Print the figures, and with --json one last line of JSON."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", default=str(Path(__file__).parents[1] / "jobs" / "configs" / "digits.yaml"))
-    parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    arguments = parser.parse_intermixed_args()
-    config = loading.load(arguments.config, [f"utility_samples.num_pairs={arguments.pairs}", *arguments.overrides])
-    problem, _ = datasets.load(config.data, config.seed)
+class Timed(SampleStore):
+    """A store that notes how long its appends take."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "accuracy")
+        self.seconds: list[float] = []
+
+    def append(self, samples: Sequence[UtilitySample], origins: Mapping[str, Trainings] | None = None) -> Path | None:
+        began = time.process_time()
+        path = super().append(samples, origins)
+        if path is not None:
+            self.seconds.append(time.process_time() - began)
+        return path
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one number of actors cost."""
+
+    actors: int
+    samples: int
+    ideal_s: float
+    wall_s: float
+    efficiency: float
+    driver_ms: float
+    early_mb: float
+    late_mb: float
+    first_append_ms: float
+    last_append_ms: float
+    files: int
+    open_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"| {self.actors} | {self.samples:,} | {self.ideal_s:.1f} | {self.wall_s:.1f} | {self.efficiency:.1%} | "
+            f"{self.driver_ms:.2f} | {self.early_mb:.0f} to {self.late_mb:.0f} | {self.first_append_ms:.1f}, "
+            f"{self.last_append_ms:.1f} | {self.files} | {self.open_s:.2f} |"
+        )
+
+
+@contextmanager
+def cluster_of(actors: int, raylets: int) -> Iterator[None]:
+    """A Ray of `raylets` nodes that hold `actors` logical CPUs together."""
+    raylets = min(raylets, actors)
+    common = {"include_dashboard": False, "object_store_memory": 80_000_000}
+    shares = [actors // raylets + (number < actors % raylets) for number in range(raylets)]
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": shares[0], **common})
+    try:
+        for share in shares[1:]:
+            made.add_node(num_cpus=share, object_store_memory=80_000_000)
+        ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+        yield
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def measure(actors: int, samples: int, seconds: float, raylets: int, profiled: Callable[[Any], Any]) -> Row:
+    """Collect so many samples by so many actors, into a folder that is thrown away."""
+    settings = TrainingSettings.from_config(
+        ClassifierConfig(),  # type: ignore[call-arg]
+        mean=(0.5,),
+        std=(0.5,),
+        image_shape=(1, 28, 28),
+        num_classes=10,
+    )
+    measuring = MeasurementSettings(settings, 0, 1, "gaussian", "converged", 0.1)
+    drawn = offline_pairs(samples // 2, K, SMALLEST, "uniform", 0, measuring.identity("simulated"))
+    work = sum(relative_cost(sample.size) for sample in drawn)
+    nothing = LabeledArrays(np.zeros((K, 1), dtype=np.float32), np.zeros(K, dtype=np.int64))
     seen: list[Watched] = []
 
     def watched(total: int, weight: float) -> Watched:
         seen.append(Watched(total, weight))
         return seen[-1]
 
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, connect(config.cluster) as session:
-        connected = time.perf_counter()
-        todo = plan.make(config, problem).on(session.device)
-        job = Job(Labeled.put(problem), todo.measuring, todo.offline, todo.utility)
-        _, usage = collect(session, [job], SampleStore(Path(folder), todo.utility), watched)
-        ended = time.perf_counter()
-        workers = session.num_workers
-    (progress,) = seen
-    rate = (len(progress.memory) - 1) / (ended - progress.first_at)
-    early, late = (progress.memory[i] / 1e6 for i in (len(progress.memory) // 10, -1))
+    with tempfile.TemporaryDirectory() as folder, cluster_of(actors, raylets):
+        meeting = Path(folder) / "meeting"
+        meeting.mkdir()
+        attributes = {"folder": str(meeting), "count": actors, "unit_s": seconds * samples / work}
+        collect._RetrainActor = type("Sleeper", (Sleeper,), attributes)  # type: ignore[misc]
+        session = Session(ClusterConfig(), actors, 0.0, 1, 0.0, actors, raylets)  # type: ignore[call-arg]
+        store = Timed(Path(folder) / "store")
+        job = Job(drawn, measuring, "simulated", "accuracy", data=Labeled.put(nothing, nothing))
+        _, usage = profiled(lambda: collect.collect(session, [job], store, watched))
+        cpu = time.process_time()
+        (progress,) = seen
+        files = len(list((Path(folder) / "store").glob("part-*")))
+        began = time.perf_counter()
+        again = SampleStore(Path(folder) / "store", "accuracy")
+        open_s = time.perf_counter() - began
+        assert len(again.measurements) == len({sample.sample_id for sample in drawn}) == usage.retrained
+    ideal, wall = seconds * samples / actors, usage.alive_s / actors
+    quarter = max(len(store.seconds) // 4, 1)
+    first, last = np.mean(store.seconds[:quarter]), np.mean(store.seconds[-quarter:])
+    return Row(
+        actors, samples, ideal, wall, ideal / wall, 1e3 * (cpu - progress.cpu) / max(samples - progress.at_first, 1),
+        progress.memory[1] / 1e6, progress.memory[-1] / 1e6, 1e3 * float(first), 1e3 * float(last), files, open_s,
+    )  # fmt: skip
 
-    torch.set_num_threads(config.cluster.threads_per_worker)
-    retrainer = Retrainer(
-        LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), todo.measuring, "cpu"
-    )
-    few = todo.offline[:: max(1, len(todo.offline) // ALONE)]
-    retrainer.measure(few[0].indices)
-    start = time.perf_counter()
-    for sample in few:
-        retrainer.measure(sample.indices)
-    alone = len(few) / (time.perf_counter() - start)
 
-    print(f"{config.data.name}: {len(progress.memory)} samples, {workers} actors")
-    print(f"ray.init {connected - began:.1f} s, first trained model after {progress.first_at - began:.1f} s")
-    print(f"actors were training {usage.busy_fraction:.1%} of their time")
-    print(f"driver: {early:.0f} MB after a tenth of the samples, {late:.0f} MB after all")
-    print(f"{rate:.2f} samples/s, one process without Ray {alone:.2f}: {rate / alone:.2f} times with {workers} actors")
+def main() -> int:
+    """Print the table, and with --json one last line of JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--samples", type=int, default=10_000, help="of the largest number of actors")
+    parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
+    parser.add_argument("--seconds", type=float, default=0.25, help="of a training, in the mean")
+    parser.add_argument("--raylets", type=int, default=1)
+    parser.add_argument("--profile", action="store_true", help="where the driver's time goes, on standard error")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    arguments = parser.parse_args()
+
+    def profiled(call: Callable[[], Any]) -> Any:
+        if not arguments.profile:
+            return call()
+        profile = cProfile.Profile()
+        found = profile.runcall(call)
+        text = io.StringIO()
+        pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(25)
+        print(text.getvalue(), file=sys.stderr)
+        return found
+
+    print("| actors | samples | ideal s | wall s | efficiency | driver ms | MB | append ms | files | open s |")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    rows = []
+    for actors in arguments.actors:
+        samples = max(arguments.samples * actors // max(arguments.actors) // 2 * 2, 20)
+        rows.append(measure(actors, samples, arguments.seconds, arguments.raylets, profiled))
+        print(rows[-1], flush=True)
     if arguments.json:
-        print(json.dumps({
-            "benchmark": "orchestration", "ratio": rate / alone, "first_model_s": progress.first_at - began,
-            "busy": usage.busy_fraction, "driver_mb": [early, late], "actors": workers,
-        }))  # fmt: skip
+        print(json.dumps({"benchmark": "orchestration", "rows": [asdict(row) for row in rows]}))
     return 0
 
 

@@ -169,7 +169,7 @@ def merged(folder: Path, small: Sequence[Part]) -> tuple[list[Part], Part | None
     taken: list[Part] = []
     rest = list(small)
     rows = size = 0
-    while rest and rows < FULL_ROWS and size < FULL_BYTES:
+    while rest and rows < FULL_ROWS and size < FULL_BYTES and len(taken) < 4 * MERGE_AT:
         part = rest.pop(0)
         try:
             table, _ = read(part.path, SCHEMA.names)

@@ -37,7 +37,7 @@ class Wanted:
 
     def training_id(self, sample: UtilitySample) -> str:
         """Content hash of a set and of all that one training of it depends on."""
-        return sample_id(sample.indices, self._of(sample, self.measuring.training_identity(self.fingerprint)))
+        return sample_id(sample.indices, self._of(sample, self._training))
 
     def earlier_ids(self, sample: UtilitySample) -> list[str]:
         """Ids that the sample would have with every other OTDD that has a name."""
@@ -47,6 +47,17 @@ class Wanted:
     def has_otdd(self, sample: UtilitySample) -> bool:
         """Whether its OTDD is measured, too."""
         return sample.fold < 0 or self.measuring.round_otdd
+
+    # Said once for all samples: they are the most of what a sample would cost.
+
+    @cached_property
+    def rule(self) -> str:
+        """How f is trained, as rows of a store say it."""
+        return self.measuring.rule
+
+    @cached_property
+    def _training(self) -> str:
+        return self.measuring.training_identity(self.fingerprint)
 
     @cached_property
     def _earlier_subsets(self) -> list[str]:
@@ -208,8 +219,7 @@ class Pending:
             measurement = replace(one.measured, otdd=otdd)
         else:
             measurement = Measurement.of(trainings, otdd)
-            rule = job.measuring.rule
             self.origins[sample.sample_id] = Trainings(
-                one.training_id, job.fingerprint, job.measuring.seed, rule, one.trainings
+                one.training_id, job.fingerprint, job.measuring.seed, job.rule, one.trainings
             )
         self.rows += [place.measured(measurement, self.utility) for place in one.places]

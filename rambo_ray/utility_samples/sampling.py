@@ -78,7 +78,9 @@ class Measurement:
     def of(cls, trainings: Sequence[Training], otdd: float) -> Measurement:
         """That of a set which was trained on so often; of none: NaN and 0, and the OTDD alone."""
         means = deviations = [math.nan] * 3
-        if trainings:
+        if len(trainings) == 1:
+            means, deviations = [trainings[0].accuracy, trainings[0].soft_accuracy, trainings[0].val_loss], [0.0] * 3
+        elif trainings:
             values = np.array([[t.accuracy, t.soft_accuracy, t.val_loss] for t in trainings])
             means, deviations = values.mean(axis=0).tolist(), values.std(axis=0).tolist()
         return cls(
