@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import yaml
 
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
+from rambo_ray.data import datasets
 from rambo_ray.errors import UserError
+from rambo_ray.pipeline import plan
 from rambo_ray.pipeline.outputs import Output
 
 
@@ -46,3 +49,15 @@ class TestBeforeThereWasAMethod:
         Output.claim(
             tmp_path / "run", loading.with_values(Config(), {**loading.flatten(paper), "method": "mock_rounds"})
         )
+
+
+@pytest.mark.parametrize(("method", "expected"), [("paper", "005f92f51e589a88"), ("mock_rounds", "0e4e6f17f7f073c8")])
+def test_samples_are_known_by_the_ids_they_always_had(method: str, expected: str) -> None:
+    """Stores of utility samples go back to the first version; where their ids change, all is trained again."""
+    config = loading.load(
+        Path(__file__).parents[2] / "jobs" / "configs" / "digits_smoke.yaml",
+        [f"method={method}", "classifier.precision=float32", "utility_samples.repeats=2"],
+    )
+    problem, _ = datasets.load(config.data, 0)
+    ids = "".join(sample.sample_id for sample in plan.make(config, problem).all_samples)
+    assert hashlib.sha256(ids.encode()).hexdigest()[:16] == expected

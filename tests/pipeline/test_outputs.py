@@ -129,6 +129,7 @@ class TestClaim:
         assert {key for key in free if key.startswith("utility_samples")} == {
             "utility_samples.num_pairs",
             "utility_samples.num_held_out",
+            *(f"utility_samples.otdd_{name}" for name in ("method", "solver", "backend", "entreg")),
         }
         assert set(outputs._MAY_DIFFER_TOO) <= set(loading.dotted_keys())  # no key that was renamed since
 
