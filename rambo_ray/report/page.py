@@ -226,6 +226,9 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
     for key, name in counts.items():
         if collect.get(key) is not None:
             yield name, f"{collect[key]:,}"
+    if collect.get("quarantined"):
+        count = len(collect["quarantined"])
+        yield "left out", f"{count} {'sets' if count > 1 else 'set'} that killed every worker (metrics.json)"
     busy, rate = number(collect.get("busy_fraction")), number(collect.get("passes_per_second"))
     if busy is not None:
         yield "workers busy", f"{100 * busy:.0f} % of the time"

@@ -119,8 +119,10 @@ class TestStrings:
 
 class TestSurvives:
     def test_unknown_labels(self, content: ReportContent) -> None:
-        own = with_metrics(replace(content, revealed=None), accuracy_after=None)
+        collect = content.metrics["collect"] | {"quarantined": [{"sample_id": "a"}, {"sample_id": "b"}]}
+        own = with_metrics(replace(content, revealed=None), accuracy_after=None, collect=collect)
         found = page(own)
+        assert "2 sets that killed every worker" in found.text
         assert (
             "û puts 71\u00a0% of pairs in the right order (chance: 34 to 66\u00a0%); the subset it ranks" in found.text
         )
