@@ -24,7 +24,7 @@ import numpy as np
 from rambo_ray import seeds
 from rambo_ray.config.schema import UtilitySamplesConfig
 from rambo_ray.data.problem import NONE
-from rambo_ray.utility_samples.sampling import UtilitySample, sample_id
+from rambo_ray.utility_samples.sampling import UtilitySample, as_positions, sample_id
 
 # Lengths of theta, each as likely: from uniform draws to sets of one kind of image.
 STRENGTHS = (0.0, 0.5, 1.0, 2.0)
@@ -126,7 +126,7 @@ def draw(
         tilt = (evidence[items].astype(np.float64) * direction).sum(axis=1)
         keys = keys + strength * tilt / float(np.linalg.norm(direction))
     chosen = items[np.argsort(-keys, kind="stable")[:size]]
-    return (*range(pool.k), *(int(i) for i in np.sort(chosen) + pool.k))
+    return as_positions(np.concatenate([np.arange(pool.k), np.sort(chosen) + pool.k]))
 
 
 def pairs(

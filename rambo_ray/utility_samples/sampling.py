@@ -26,6 +26,8 @@ Kind = Literal["retrained", "interpolated"]
 # enough from one another for a ranking of them to mean something.
 HELD_OUT_SHARE = 0.75
 
+_POSITIONS = tuple(range(1 << 16))
+
 
 @dataclass(frozen=True)
 class Training:
@@ -160,6 +162,14 @@ def sample_id(indices: Sequence[int], identity: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
+def as_positions(array: np.ndarray) -> tuple[int, ...]:
+    """Positions as samples keep them. Equal ones are one object: many large sets would hold as many as positions."""
+    found = array.tolist()
+    if not found or max(found) >= len(_POSITIONS):
+        return tuple(found)
+    return tuple(map(_POSITIONS.__getitem__, found))
+
+
 def draw_pair(
     generator: np.random.Generator, k: int, min_size: int, sizes: Literal["uniform", "powerset"]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -185,7 +195,7 @@ def draw_pair(
             pair = draws[int(np.argmax(hit))]
             first, second = np.flatnonzero(pair[0]), np.flatnonzero(pair[1])
         if not np.array_equal(first, second):
-            return tuple(first.tolist()), tuple(second.tolist())
+            return as_positions(first), as_positions(second)
 
 
 def offline_pairs(
@@ -207,7 +217,7 @@ def nested_samples(sizes: Sequence[int], seed: int, identity: str) -> list[Utili
     order = seeds.generator(seed, "nested_sets").permutation(sizes[-1])
     samples = []
     for i, size in enumerate(sizes):
-        indices = tuple(sorted(order[:size].tolist()))
+        indices = as_positions(np.sort(order[:size]))
         samples.append(UtilitySample(sample_id(indices, identity), -1, i, "retrained", indices))
     return samples
 
@@ -218,7 +228,7 @@ def held_out_samples(count: int, k: int, seed: int, identity: str) -> list[Utili
     samples = []
     for i in range(count):
         drawn = seeds.generator(seed, "held_out", i).choice(k, d, replace=False)
-        indices = tuple(sorted(drawn.tolist()))
+        indices = as_positions(np.sort(drawn))
         samples.append(UtilitySample(sample_id(indices, identity), -1, -1, "retrained", indices))
     return samples
 
@@ -239,7 +249,7 @@ def interpolation_pairs(
         for j in range(n):
             pair = draw_pair(seeds.generator(seed, "interpolation", i, j), len(members), low, "uniform")
             for positions in pair:
-                indices = tuple(sorted(members[list(positions)].tolist()))
+                indices = as_positions(np.sort(members[list(positions)]))
                 pair_id = first_pair_id + i * n + j
                 samples.append(UtilitySample(sample_id(indices, identity), pair_id, i, "interpolated", indices))
     return samples
