@@ -6,6 +6,7 @@ computes is in the package of its noun, how it is spread over a cluster in `ramb
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from rambo_ray.utility_model.evidence import ComparedEvidence
 from rambo_ray.utility_model.ranking import HeldOut, RankingQuality
 from rambo_ray.utility_samples.sampling import UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
+
+# Keeps a selection, whose positions are those in the pool of the problem.
+Keep = Callable[[Problem, Selection], None]
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,18 @@ class Outcome:
 
 
 def run(
-    plan: Plan, problem: Problem, revealed: Revealed | None, session: Session, folder: Path, stages: Stages
+    plan: Plan,
+    problem: Problem,
+    revealed: Revealed | None,
+    session: Session,
+    folder: Path,
+    stages: Stages,
+    keep: Keep = lambda problem, selection: None,
 ) -> Outcome:
     """Pick B pool images for `problem` (Fig. 2); `revealed` is read only after the selection is made.
 
-    Utility samples and checkpoints are kept in `folder`, so that the same call after a crash goes on.
+    Utility samples and checkpoints are kept in `folder`, so that the same call after a crash goes on. keep: is given
+    the selection as soon as it is made, before anything else that may fail.
     Raises RunError for what the cluster failed at.
     """
     config = plan.config
@@ -117,6 +128,7 @@ def run(
 
     stages.begin("acquisition")  # lines 15 to 26: a batch at a time what u_hat ranks highest
     selection = cluster.acquire(margins, model) if followed else cluster.follow_filter(margins)
+    keep(cluster.problem, selection)
     looked = cluster.compare(margins, selection), cluster.look(margins, selection)  # for the report
 
     after = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +31,13 @@ from rambo_ray.config import loading
 from rambo_ray.config.schema import STRATEGY_NAMES, Config
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError, nearest
-from rambo_ray.pipeline import choices, once, plan
+from rambo_ray.pipeline import choices, claims, once, plan
 from rambo_ray.pipeline.forecast import Probe, Stage
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
+
+MADE = ("backtest.json", "backtest.md", "backtest.csv", "backtest.png")
 
 PAIRS, HELD_OUT, OPINIONS = 60, 40, 5  # of RAMBO in a played round at most: it has a third of S_val, too
 
@@ -101,6 +104,8 @@ def execute(config: Config, asked: Asked, stages: Stages) -> Found:
 
     Raises UserError, before anything is written, for what cannot be played; RunError for what failed.
     """
+    if asked.folder is not None:
+        claims.refuse_early(asked.folder)
     loaded = reading.read(config)
     for text in loaded.said:
         stages.say(text)
@@ -121,34 +126,36 @@ def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -
         f"{num_pool} in the pool; {len(asked.methods)} methods x {asked.folds} rounds"
         + "".join(f"\n{line}" for line in chosen)
     )
-    output = claim(asked.folder, config)
-    competitors = [Method(name, name, {}) for name in asked.methods]
-    digests = {m.name: m.own.digest for m in competitors if m.own is not None}
-    store = PlayStore(None if output is None else output.folder / "rounds", digests)
-    with connect(config.cluster) as session:
-        stages.say(f"Ray: {session.describe()}")
-        made, mix = backtest.material(session, config, seen, num_pool, stages)
-        drawn = draw(config, made, mix, asked.folds, rules)
-        todo = [plan_of(config, made, fold, rules.shares.bought) for fold in drawn]
-        mine = identity(config, made, mix, rules.numbers)
-        backtest.run(session, config, made, drawn, competitors, rules, mine, store, stages)
-    rounds = tuple(store.round(mine, fold.number, asked.methods) for fold in drawn)
-    even = not len(made.rejected) and class_mix.is_even(mix, len(problem.labeled))
-    found = verdict.verdict(rounds, asked.methods, even)
-    played = Played(
-        rounds=len(rounds),
-        bought=round(float(np.mean([one.config.acquisition.budget for one in todo]))),
-        pool=float(np.mean([len(fold.pool) for fold in drawn])),
-        validation=float(np.mean([len(fold.validation) for fold in drawn])),
-        judges=float(np.mean([len(fold.judges) for fold in drawn])),
-        mix=tuple(float(share) for share in mix),
-        class_names=problem.class_names,
-        budget=config.acquisition.budget,
-        num_pool=num_pool,
-    )
-    finished = Found(found, played, rounds)
-    say(finished, asked, output, stages, time.monotonic() - began)
-    return finished
+    with claimed(asked.folder, config) as output:
+        for line in () if output is None else output.said:
+            stages.say(line)
+        competitors = [Method(name, name, {}) for name in asked.methods]
+        digests = {m.name: m.own.digest for m in competitors if m.own is not None}
+        store = PlayStore(None if output is None else output.folder / "rounds", digests)
+        with connect(config.cluster) as session:
+            stages.say(f"Ray: {session.describe()}")
+            made, mix = backtest.material(session, config, seen, num_pool, stages)
+            drawn = draw(config, made, mix, asked.folds, rules)
+            todo = [plan_of(config, made, fold, rules.shares.bought) for fold in drawn]
+            mine = identity(config, made, mix, rules.numbers)
+            backtest.run(session, config, made, drawn, competitors, rules, mine, store, stages)
+        rounds = tuple(store.round(mine, fold.number, asked.methods) for fold in drawn)
+        even = not len(made.rejected) and class_mix.is_even(mix, len(problem.labeled))
+        found = verdict.verdict(rounds, asked.methods, even)
+        played = Played(
+            rounds=len(rounds),
+            bought=round(float(np.mean([one.config.acquisition.budget for one in todo]))),
+            pool=float(np.mean([len(fold.pool) for fold in drawn])),
+            validation=float(np.mean([len(fold.validation) for fold in drawn])),
+            judges=float(np.mean([len(fold.judges) for fold in drawn])),
+            mix=tuple(float(share) for share in mix),
+            class_names=problem.class_names,
+            budget=config.acquisition.budget,
+            num_pool=num_pool,
+        )
+        finished = Found(found, played, rounds)
+        say(finished, asked, output, stages, time.monotonic() - began)
+        return finished
 
 
 def of_rounds(config: Config) -> Config:
@@ -196,23 +203,17 @@ def check(config: Config, problem: Problem, methods: Sequence[str], rules: Rules
     return plan_of(config, made, fold, rules.shares.bought)
 
 
-def claim(folder: Path | None, config: Config) -> Output | None:
-    """The output directory, made if need be; raises UserError where other results are or nothing can be written."""
+@contextmanager
+def claimed(folder: Path | None, config: Config) -> Iterator[Output | None]:
+    """The output directory, this process's alone until the block ends; None for none.
+
+    Raises UserError where other results are, another process is at work, or nothing can be written.
+    """
     if folder is None:
-        return None
-    try:
-        path = folder.resolve()
-        if (path / "config.yaml").is_file():
-            raise UserError(f"--output {folder}: holds a run or a sweep, not a backtest; give another directory")
-        if path.is_dir() and any(path.iterdir()) and not (path / "backtest.yaml").is_file():
-            raise UserError(f"--output {folder}: not empty and not a backtest's directory; give another one")
-        path.mkdir(parents=True, exist_ok=True)
-        output = Output(path)
-        output.write_text("backtest.yaml", loading.dump(config))
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-        raise UserError(f"--output {folder}: {reason}; give a directory you can write to") from error
-    return output
+        yield None
+        return
+    with Output.other(folder, "backtest.yaml", loading.dump(config), "backtest", MADE) as output:
+        yield output
 
 
 def say(found: Found, asked: Asked, output: Output | None, stages: Stages, seconds: float) -> None:
@@ -227,7 +228,7 @@ def say(found: Found, asked: Asked, output: Output | None, stages: Stages, secon
         output.write_json("backtest.json", content)
         output.write_text("backtest.md", report.markdown(own, found.played, asked.command, shown))
         output.write_text("backtest.csv", report.comma_separated(own))
-        (output.folder / "backtest.png").write_bytes(report.plot(own))
+        output.write_bytes("backtest.png", report.plot(own))
         lines += [
             f"\n{duration(seconds)}; files in {output.folder}:",
             "  backtest.json  backtest.md  backtest.csv  backtest.png  rounds/",

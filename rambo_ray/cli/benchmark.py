@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from rambo_ray import numerics
+from rambo_ray import files, locks, numerics
 from rambo_ray.annotation import rounds
 from rambo_ray.benchmark import experiment, layout
 from rambo_ray.benchmark import report as benchmark_report
@@ -19,6 +19,7 @@ from rambo_ray.cli.entry import shown
 from rambo_ray.cluster import benchmark
 from rambo_ray.cluster.session import connect
 from rambo_ray.errors import UserError
+from rambo_ray.pipeline import claims
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.progress import Stages, duration
 from rambo_ray.utility_samples.store import SampleStore
@@ -79,10 +80,11 @@ def execute(
     )
     for line in laid_out.said:
         stages.say(line)
-    where = _writable(folder)
-    failures: list[Failure] = []
+    claims.make(folder)
+    where, failures = folder.resolve(), list[Failure]()
     if compute and missing:
-        with connect(base.cluster) as session:
+        with locks.held(where / locks.RUN), connect(base.cluster) as session:
+            files.remove_leftovers(where)
             stages.say(f"Ray: {session.describe()}")
             kept = SampleStore(samples or where / "work" / "utility_samples", base.utility_samples.utility)
             for line in kept.said:
@@ -94,21 +96,12 @@ def execute(
     return failures
 
 
-def _writable(folder: Path) -> Path:
-    """The output directory, made if need be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {folder}: {error.strerror}; give a directory you can write to") from error
-    return folder.resolve()
-
-
 def _write(results: Results, folder: Path, failures: list[Failure], missing: int, command: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     output = Output(folder)
     plots = benchmark_report.pictures(results)
     for name, picture in plots.items():
-        (folder / f"{name}.png").write_bytes(picture)
+        output.write_bytes(f"{name}.png", picture)
     if results.runs:
         benchmark_results.write_runs(results, folder)
     output.write_text("tables.md", benchmark_report.markdown(results, command))

@@ -18,9 +18,10 @@ from rambo_ray.cluster import embed
 from rambo_ray.cluster.run import ClusterRun
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import Config, is_head
-from rambo_ray.pipeline import choices, left_out, once, plan
+from rambo_ray.data.problem import Problem
+from rambo_ray.pipeline import choices, claims, left_out, once, plan
 from rambo_ray.pipeline.outputs import Output
-from rambo_ray.pipeline.plan import Measured
+from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.progress import Stages, duration
 from rambo_ray.utility_samples.store import SampleStore
 
@@ -40,6 +41,7 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
 
     Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
     """
+    claims.refuse_early(folder)
     began = time.monotonic()
     loaded = rounds.read(config)
     problem = loaded.problem
@@ -56,7 +58,14 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
         f"Utility samples of {config.data.name}, k={len(problem.labeled)}: {len(todo.offline) // 2} pairs of subsets, "
         f"{len(todo.rounds) // 2} of mock rounds, {len(todo.nested_sets)} nested sets, {len(todo.held_out)} held out"
     )
-    output = Output.claim(folder, config)
+    with Output.claim(folder, config) as output:
+        for line in output.said:
+            stages.say(line)
+        return _collected(todo, problem, output, stages, began)
+
+
+def _collected(todo: Plan, problem: Problem, output: Output, stages: Stages, began: float) -> Measured:
+    config = todo.config
     with connect(config.cluster) as session:
         stages.say(f"Ray: {session.describe()}")
         store = SampleStore.of_run(output.folder, config)

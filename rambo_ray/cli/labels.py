@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rambo_ray import numerics
+from rambo_ray import locks, numerics
 from rambo_ray.annotation import labeled_set, record, request, returned, rounds, settled
 from rambo_ray.annotation.answers import LABELS
 from rambo_ray.annotation.entries import NONE_OF_THESE, Entry
@@ -27,6 +27,7 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
 from rambo_ray.files import finite, replacing
+from rambo_ray.locks import Owner
 from rambo_ray.pipeline import choices, plan
 from rambo_ray.progress import Stages
 
@@ -64,7 +65,7 @@ def execute(
     rounds.check_unchanged(asked, problem)
     config, _ = choices.made(asked.config, problem)
     found: dict[str, Any] = {"round": config.round.number, **_counts(asked, answers, tied)}
-    with labeled_set.written(asked, answers, output) as merged:
+    with locks.held(asked.folder / locks.RUN, _busy), labeled_set.written(asked, answers, output) as merged:
         record.write(asked, answers)
         stages.say(_taken(asked, problem, answers, found))
         if train:
@@ -75,11 +76,15 @@ def execute(
                 stages.say(f"  {line}")
         elif asked.data.name == "own":
             stages.say(f"data.labeled={asked.data.labeled} is not written again in its form; the next round needs none")
-    with replacing(asked.folder / ANSWERED) as temporary:
-        temporary.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
+        with replacing(asked.folder / ANSWERED) as temporary:
+            temporary.write_text(json.dumps(finite(found), indent=2) + "\n", encoding="utf-8")
     ahead = f"next: rambo run --round {config.round.number + 1} --after {asked.folder} --output NEW_DIR"
     stages.finish(ahead, asked.folder / record.ANNOTATIONS, found)
     return found
+
+
+def _busy(folder: Path, owner: Owner) -> str:
+    return f"{folder}: {owner} is at work there; wait for it or end it"
 
 
 def _settled(asked: Request, parsed: argparse.Namespace, stages: Stages) -> Outcome:

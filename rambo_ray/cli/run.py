@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rambo_ray.acquisition.baselines import own
+from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.annotation import rounds
 from rambo_ray.classifier.training import choose_kernels
 from rambo_ray.cli.described import describe, describe_cluster
@@ -22,12 +23,12 @@ from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.data.reading import Reading
-from rambo_ray.errors import UserError
-from rambo_ray.pipeline import choices, once, plan, strategy_files
+from rambo_ray.errors import RunError, UserError
+from rambo_ray.pipeline import choices, claims, once, plan, strategy_files
 from rambo_ray.pipeline.outputs import Output, manifest
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
-from rambo_ray.rambo import Outcome, run
+from rambo_ray.rambo import Keep, Outcome, run
 from rambo_ray.report.content import ReportContent
 from rambo_ray.report.page import render
 from rambo_ray.report.reading import Judgement
@@ -97,20 +98,53 @@ def execute_on(
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
     config = todo.config
     stages.say("\n".join([describe(config, problem), *chosen, *todo.said]))
-    output = Output.claim(folder, config, problem=problem)
-    if reading is not None:
-        output.write_json("data.json", reading.as_json())
-    with connect(config.cluster) as session:
-        todo = todo.on(session.device)
-        stages.say(describe_cluster(session, todo.training))
-        if config.acquisition.strategy != "rambo":
-            return by_strategy(todo, problem, revealed, session, output, stages, began)
-        outcome = run(todo, problem, revealed, session, output.folder, stages)
-        problem, revealed = outcome.problem, outcome.revealed
-        metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
-    _write(output, config, problem, revealed, outcome, metrics)
-    stages.finish(_summary(metrics, config, output), output.folder / "selection.parquet", metrics)
+    with Output.claim(folder, config, problem=problem) as output:
+        for text in output.said:
+            stages.say(text)
+        if reading is not None:
+            output.write_json("data.json", reading.as_json())
+        return _picked(todo, problem, revealed, output, stages, began)
+
+
+def _picked(
+    todo: Plan, problem: Problem, revealed: Revealed | None, output: Output, stages: Stages, began: float
+) -> Finished:
+    """The run in its directory: from a plan to its files."""
+    config, selected = todo.config, output.folder / "selection.parquet"
+    kept: list[Selection] = []
+
+    def keep(seen: Problem, selection: Selection) -> None:
+        output.write_json("manifest.json", manifest(config, seen, todo.training.precision))
+        output.write_selection(selection, seen.pool.ids, seen.positions)
+        kept.append(selection)
+
+    try:
+        with connect(config.cluster) as session:
+            todo = todo.on(session.device)
+            stages.say(describe_cluster(session, todo.training))
+            if config.acquisition.strategy != "rambo":
+                return by_strategy(todo, problem, revealed, session, output, stages, began, keep)
+            outcome = run(todo, problem, revealed, session, output.folder, stages, keep)
+            problem, revealed = outcome.problem, outcome.revealed
+            metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
+        _write(output, config, problem, revealed, outcome, metrics)
+    except Exception as error:  # a report is drawn from whatever users have: no failure of it may hide the selection
+        if not kept or isinstance(error, UserError):
+            raise
+        raise RunError(f"{_failed(error)}. The selection is made: {selected}") from error
+    stages.finish(_summary(metrics, config, output), selected, metrics)
     return Finished(output, config, problem, outcome, metrics)
+
+
+def _failed(error: Exception) -> str:
+    """What failed after the selection was made, and what to do about it."""
+    if isinstance(error, RunError):
+        return str(error)
+    said = " ".join(str(error).split())[:200]
+    return (
+        f"the report could not be made ({type(error).__name__}{': ' if said else ''}{said}); the same command again "
+        "makes it, and trains no utility sample anew"
+    )
 
 
 def by_strategy(
@@ -121,23 +155,25 @@ def by_strategy(
     output: Output,
     stages: Stages,
     began: float,
+    keep: Keep,
 ) -> Finished:
     """A run whose images another strategy than RAMBO picks, `acquisition.strategy`; its files say so."""
     config = todo.config
-    picked = pick.run(todo, problem, revealed, session, output.folder, stages)
+    picked = pick.run(todo, problem, revealed, session, output.folder, stages, keep)
     metrics = strategy_files.metrics(
         config, picked.problem, revealed, picked, stages.seconds, time.monotonic() - began, session.describe()
     )
-    strategy_files.write(output, config, picked.problem, picked.selection, metrics, todo.training.precision)
+    output.write_json("metrics.json", metrics)
     said = strategy_files.summary(metrics, config, output.folder)
     stages.finish(said, output.folder / "selection.parquet", metrics)
     return Finished(output, config, picked.problem, picked, metrics)
 
 
 def check_directory(config: Config) -> str:
-    """The run's directory. Raises UserError where there is none."""
+    """The run's directory. Raises UserError where there is none, none can be, or another process is at work there."""
     if config.output.dir is None:
         raise UserError("output.dir=null: a run needs a directory for its files; give --output DIR")
+    claims.refuse_early(config.output.dir)
     return config.output.dir
 
 
@@ -221,7 +257,6 @@ def _write(
     outcome: Outcome,
     metrics: dict[str, Any],
 ) -> None:
-    made = manifest(config, problem, metrics["precision"])
     if isinstance(outcome.fit, QuadraticFit):
         quadratic.save(
             outcome.fit.fitted,
@@ -233,11 +268,10 @@ def _write(
         extra = {"ot_divisor": scale.ot, "scale": asdict(scale), "lambda": outcome.fit.lambdas}
         save(outcome.fit.model(), output.folder, extra)
     output.write_json("metrics.json", metrics)
-    output.write_json("manifest.json", made)
     content = ReportContent(
         config=config,
         metrics=metrics,
-        manifest=made,
+        manifest=manifest(config, problem, metrics["precision"]),
         problem=problem,
         revealed=revealed,
         selection=outcome.selection,
@@ -251,7 +285,6 @@ def _write(
         folder=str(output.folder),
     )
     output.write_text("report.html", render(content))
-    output.write_selection(outcome.selection, problem.pool.ids, problem.positions)
 
 
 def _summary(metrics: dict[str, Any], config: Config, output: Output) -> str:

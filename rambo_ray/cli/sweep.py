@@ -19,7 +19,7 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import fitted, once, plan
+from rambo_ray.pipeline import claims, fitted, once, plan
 from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.prepared import prepared_key
@@ -61,6 +61,7 @@ def execute(
 
     Raises UserError, before anything is written, for what cannot be run; RunError for what failed.
     """
+    claims.refuse_early(folder)
     began = time.monotonic()
     points = search_space.points(space, base)
     seeds = space.seed_list(base)
@@ -78,44 +79,53 @@ def execute(
     for line in (*next(iter(requests.values())).plan.said, *((ORACLE,) if oracle else ())):
         stages.say(line)
     base = reader.fit(base)
-    output = Output.claim(folder, base, space_file.read_text(encoding="utf-8"))
-    cluster = base.cluster.model_copy(update={"dashboard": base.cluster.dashboard or space.num_workers > 0})
-    with connect(cluster) as session:
-        sweep.concurrency(session, space)
-        stages.say(f"Ray: {session.describe()}")
-        store = SampleStore(samples or output.folder / "utility_samples", base.utility_samples.utility)
-        for line in store.said:
+    with Output.claim(folder, base, space_file.read_text(encoding="utf-8")) as output:
+        for line in output.said:
             stages.say(line)
-        made = prepare.make(session, list(requests.values()), store, stages)
-        study = Study(
-            base=base,
-            space=space,
-            k=k,
-            scale=scale,
-            prepared=dict(zip(requests, prepare.share(made), strict=True)),
-            fingerprints=fingerprints,
-            folder=str(output.folder),
-            oracle=oracle,
+        cluster = base.cluster.model_copy(update={"dashboard": base.cluster.dashboard or space.num_workers > 0})
+        with connect(cluster) as session:
+            sweep.concurrency(session, space)
+            stages.say(f"Ray: {session.describe()}")
+            store = SampleStore(samples or output.folder / "utility_samples", base.utility_samples.utility)
+            for line in store.said:
+                stages.say(line)
+            made = prepare.make(session, list(requests.values()), store, stages)
+            study = Study(
+                base=base,
+                space=space,
+                k=k,
+                scale=scale,
+                prepared=dict(zip(requests, prepare.share(made), strict=True)),
+                fingerprints=fingerprints,
+                folder=str(output.folder),
+                oracle=oracle,
+            )
+            stages.begin("trials")
+            rows = sweep.run(session, study, points, seeds, stages)
+            stages.end()
+        keys = list(space.keys)
+        summary = sweep_results.summarise(rows, keys)
+        sweep_results.write_tables(rows, keys, output.folder, oracle)
+        if summary.best is not None:
+            output.write_text("best.yaml", _best(base, summary, oracle, reader))
+        plots = sweep_report.pictures(rows, summary, keys)
+        for name, picture in plots.items():
+            output.write_bytes(f"{name}.png", picture)
+        how, banner = _how(space, k, scale, oracle), ORACLE if oracle else ""
+        output.write_text(
+            "report.html", sweep_report.render(rows, summary, keys, plots, loading.dump(base), how, banner)
         )
-        stages.begin("trials")
-        rows = sweep.run(session, study, points, seeds, stages)
-        stages.end()
-    keys = list(space.keys)
-    summary = sweep_results.summarise(rows, keys)
-    sweep_results.write_tables(rows, keys, output.folder, oracle)
-    if summary.best is not None:
-        output.write_text("best.yaml", _best(base, summary, oracle, reader))
-    plots = sweep_report.pictures(rows, summary, keys)
-    for name, picture in plots.items():
-        (output.folder / f"{name}.png").write_bytes(picture)
-    how, banner = _how(space, k, scale, oracle), ORACLE if oracle else ""
-    output.write_text("report.html", sweep_report.render(rows, summary, keys, plots, loading.dump(base), how, banner))
-    lines = ["", *([ORACLE] if oracle else []), sweep_results.table(summary, keys, oracle), f"\n{summary.sentence}\n"]
-    lines.append(f"{len(rows)} trials in {duration(time.monotonic() - began)}; files in {output.folder}:")
-    lines.append("  best.yaml  sweep.csv  sweep.parquet  report.html  *.png  tune/ (TensorBoard)")
-    best = None if summary.best is None else summary.best.values
-    stages.finish("\n".join(lines), output.folder, {"trials": len(rows), "best": best})
-    return summary
+        lines = [
+            "",
+            *([ORACLE] if oracle else []),
+            sweep_results.table(summary, keys, oracle),
+            f"\n{summary.sentence}\n",
+        ]
+        lines.append(f"{len(rows)} trials in {duration(time.monotonic() - began)}; files in {output.folder}:")
+        lines.append("  best.yaml  sweep.csv  sweep.parquet  report.html  *.png  tune/ (TensorBoard)")
+        best = None if summary.best is None else summary.best.values
+        stages.finish("\n".join(lines), output.folder, {"trials": len(rows), "best": best})
+        return summary
 
 
 def _requests(

@@ -7,7 +7,7 @@ the code and the random numbers of a benchmark's run of that name.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +48,17 @@ class Picked:
 
 
 def run(
-    plan: Plan, problem: Problem, revealed: Revealed | None, session: Session, folder: Path, stages: Stages
+    plan: Plan,
+    problem: Problem,
+    revealed: Revealed | None,
+    session: Session,
+    folder: Path,
+    stages: Stages,
+    keep: Callable[[Problem, Selection], None] = lambda problem, selection: None,
 ) -> Picked:
     """Pick B pool images by `acquisition.strategy`; `revealed` is read only after the selection is made.
 
+    keep: is given the selection as soon as it is made.
     Raises RunError for what the cluster failed at.
     """
     config = plan.config
@@ -70,6 +77,8 @@ def run(
     positions = fetch(
         ray.remote(_pick).options(**options).remote(shared, method, config, *how), config.acquisition.strategy
     )
+    found = selection(positions, prepared.margins, config)
+    keep(problem, found)
     after = None
     if revealed is not None:
         stages.begin("final classifier")
@@ -77,7 +86,7 @@ def run(
             ray.remote(_train).options(**options).remote(shared, positions, config.seed, *how), "the final classifier"
         )
     stages.end()
-    return Picked(problem, selection(positions, prepared.margins, config), prepared.margins, prepared.before, after)
+    return Picked(problem, found, prepared.margins, prepared.before, after)
 
 
 def selection(positions: np.ndarray, margins: np.ndarray, config: Config) -> Selection:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rambo_ray.errors import UserError
-from rambo_ray.files import replacing
+from rambo_ray.files import Unwritten, remove_leftovers, replacing
 
 DIGEST = 16  # bytes, of `Images.digests`
 
@@ -42,13 +42,15 @@ class FeatureCache:
         )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.folder)
             described = self.folder / "identity.json"  # for a person who wonders what it is
             if not described.is_file():
                 with replacing(described) as temporary:
                     temporary.write_text(name + "\n", encoding="utf-8")
-        except OSError as error:
+        except (OSError, Unwritten) as error:
+            reason = error.reason if isinstance(error, Unwritten) else error.strerror
             raise UserError(
-                f"classifier.embedding_cache={root}: cannot be written ({error.strerror}); name another folder"
+                f"classifier.embedding_cache={root}: cannot be written ({reason}); name another folder"
             ) from error
 
     def find(self, digests: Sequence[bytes], into: np.ndarray) -> np.ndarray:
@@ -81,7 +83,7 @@ class FeatureCache:
             schema=self.schema,
         )
         path = self.folder / f"part-{hashlib.sha256(b''.join(digests)).hexdigest()[:16]}.parquet"
-        with replacing(path) as temporary:
+        with replacing(path, durable=False) as temporary:  # checked when it is read
             # Float features hardly get smaller by compression, and a dictionary of them is larger than they are.
             pq.write_table(table, temporary, compression="none", use_dictionary=False, write_page_checksum=True)
         return path

@@ -6,7 +6,8 @@
     metrics.json, config.yaml, manifest.json, report.html
 
 Every file is written under a temporary name and renamed. `config.yaml` is written first: it is how
-a later run knows whether it may continue here.
+a later run knows whether it may continue here (`claims`). Then come manifest.json, which says on which data, and the
+selection as soon as it is made; what may fail, as drawing a report may, comes after it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,93 +26,87 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rambo_ray import files, locks
 from rambo_ray.acquisition.greedy import Selection
-from rambo_ray.annotation.answers import LABELS
-from rambo_ray.annotation.record import ANNOTATIONS
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem
-from rambo_ray.errors import UserError
-from rambo_ray.files import finite, replacing, write_table
+from rambo_ray.files import finite
+from rambo_ray.locks import Lock
+from rambo_ray.pipeline import claims
 
 PACKAGES = ("rambo-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "POT", "scikit-learn", "safetensors")
-
-# What a run may change and still go on in the same directory: nothing that its stored utility
-# samples' trainings, or the split their positions refer to, depend on.
-_MAY_DIFFER = ("cluster.", "output.", "acquisition.", "utility_model.", "utility_samples.num_", "utility_samples.otdd_")
-_MAY_DIFFER_TOO = ("data.root", "data.download", "data.stream", "pretraining.num_interpolated", "classifier.kernels",
-                   "utility_samples.repeats")  # fmt: skip
-_MUST_AGREE = ("cluster.reproducible",)
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output directory."""
+    """An output directory. lock: that this process holds it by; None: nobody else can be there."""
 
     folder: Path
+    lock: Lock | None = None
+    said: tuple[str, ...] = ()
 
     @classmethod
+    @contextmanager
     def claim(
         cls,
         folder: str | os.PathLike[str],
         config: Config,
         space: str | None = None,
         problem: Problem | None = None,
-    ) -> Output:
+    ) -> Iterator[Output]:
         """The directory for this run, made if need be, with its config.yaml; for a sweep also its space.yaml.
 
-        Raises UserError where another run's or sweep's results are, a finished run on other data than `problem` or
-        another choice that annotators have answered, or nothing can be written; nothing is touched then.
+        It is this run's alone until the block ends. `said` of it is what there is to say of a run before.
+        Raises UserError where another run's or sweep's results are, a finished run on other images than `problem` or
+        another choice that annotators have answered, another process is at work or nothing can be written; nothing is
+        touched then.
         """
-        try:
-            path = Path(folder).expanduser().resolve()
-            known = path / "config.yaml"
-            holds_run, holds_anything = known.is_file(), path.is_dir() and any(path.iterdir())
-        except (OSError, RuntimeError) as error:  # RuntimeError: no such user's home, links in a circle
-            reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-            raise UserError(f"--output {folder}: {reason}; give a directory you can write to") from error
-        if holds_run:
-            if (path / "space.yaml").is_file() != (space is not None):
-                held, wanted = ("sweep", "run") if space is None else ("run", "sweep")
-                raise UserError(f"--output {path}: holds a {held}, not a {wanted}; give another directory")
-            try:
-                earlier = loading.read_stored(known)
-            except UserError as error:
-                raise UserError(f"--output {path}: its config.yaml is not of this version ({error})") from error
-            if earlier.round != config.round:
-                held = f"round {earlier.round.number}{_after(earlier)}, and this is round {config.round.number}"
-                raise UserError(
-                    f"--output {path}: holds {held}{_after(config)}; every round has its own directory: give another"
-                )
-            keys = [
-                key
-                for key in loading.differences(earlier, config)
-                if not key.startswith(_MAY_DIFFER) and key not in _MAY_DIFFER_TOO or key in _MUST_AGREE
-            ]
-            if keys and keys != ["method"]:  # alone it only says what other keys are, and these agree
-                first, second = (_shown(loading.flatten(each)[keys[0]]) for each in (earlier, config))
-                raise UserError(
-                    f"--output {path}: holds a run with {keys[0]}={first}, this one has {second}; "
-                    "give another directory or the same value"
-                )
-            _check_finished(path, earlier, config, problem)
-        elif holds_anything:
-            raise UserError(f"--output {path}: not empty and not a run's directory; give another one")
-        output = cls(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
+        path = claims.resolved(folder)
+        claims.check(path, config, space, problem)
+        claims.make(path)
+        with locks.held(path / locks.RUN) as lock:
+            outdated = claims.check(path, config, space, problem)  # whoever was here meanwhile has gone
+            files.remove_leftovers(path)
+            output = cls(path, lock, claims.retired(path) if outdated else ())
             if space is not None:
-                output.write_text("space.yaml", space)
-            output.write_text("config.yaml", loading.dump(config))
-        except OSError as error:
-            raise UserError(f"--output {path}: {error.strerror}; give a directory you can write to") from error
-        return output
+                output.write_text(claims.SPACE, space)
+            output.write_text(claims.CONFIG, loading.dump(config))
+            yield output
+
+    @classmethod
+    @contextmanager
+    def other(cls, folder: Path, mark: str, text: str, what: str, made: Sequence[str]) -> Iterator[Output]:
+        """The directory of something that is neither a run nor a sweep, likewise.
+
+        mark: its file in place of config.yaml, which holds `text`; made: what is moved away where it held another.
+        Raises UserError where something else is, another process is at work, or nothing can be written.
+        """
+        path = claims.resolved(folder)
+        claims.check_other(path, mark, what)
+        claims.make(path)
+        with locks.held(path / locks.RUN) as lock:
+            claims.check_other(path, mark, what)
+            files.remove_leftovers(path)
+            outdated = (path / mark).is_file() and (path / mark).read_text(encoding="utf-8") != text
+            output = cls(path, lock, claims.retired(path, made, [mark]) if outdated else ())
+            output.write_text(mark, text)
+            yield output
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the directory, whole or not at all."""
+        return self.write_bytes(name, text.encode("utf-8"))
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """Write a file into the directory, whole or not at all.
+
+        Raises Unwritten, in one line, where the system does not let it, RunError where the directory is another
+        process's by now.
+        """
         path = self.folder / name
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        self._check()
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(content)
         return path
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -135,26 +131,13 @@ class Output:
             }
         )
         path = self.folder / "selection.parquet"
-        write_table(table, path)
+        self._check()
+        files.write_table(table, path)
         return path
 
-
-def _check_finished(path: Path, earlier: Config, config: Config, problem: Problem | None) -> None:
-    """Raise UserError where a run has finished that this one would put out of reach: its images, or its answers."""
-    if problem is not None and (path / "manifest.json").is_file():
-        data = json.loads((path / "manifest.json").read_text(encoding="utf-8")).get("data", {})
-        if (data.get("fingerprint"), data.get("pool_fingerprint")) != (problem.fingerprint, problem.pool_fingerprint):
-            raise UserError(
-                f"--output {path}: holds a finished run on other images, which would be overwritten; give another "
-                f"directory (and, where its answers have joined the labelled images: --round 2 --after {path})"
-            )
-    answered = next((name for name in (ANNOTATIONS, LABELS) if (path / name).is_file()), None)
-    changed = [key for key in loading.differences(earlier, config) if not key.startswith(("cluster.", "output."))]
-    if answered is not None and changed and changed != ["method"]:
-        raise UserError(
-            f"--output {path}: {answered} answers its choice of images, and {changed[0]} may lead to another; give "
-            "another directory"
-        )
+    def _check(self) -> None:
+        if self.lock is not None:
+            self.lock.check()
 
 
 def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]:
@@ -166,6 +149,7 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
             "name": config.data.name,
             "fingerprint": problem.fingerprint,
             "pool_fingerprint": problem.given_fingerprint,
+            **({} if problem.streamed is None else {"pool_files": problem.streamed.fingerprint}),
             "classes": list(problem.class_names),
             ("vector_shape" if problem.of_vectors else "image_shape"): list(problem.shape),
         },
@@ -178,17 +162,8 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
     }
 
 
-def _after(config: Config) -> str:
-    return "" if config.round.after is None else f" after {config.round.after}"
-
-
 def _resolved(folder: str | None) -> str | None:
     return None if folder is None else str(Path(folder).expanduser().resolve())
-
-
-def _shown(value: object) -> str:
-    """A value as it is typed in an override, in one line."""
-    return "null" if value is None else " ".join(str(value).split())
 
 
 def _version(name: str) -> str | None:

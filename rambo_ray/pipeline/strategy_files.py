@@ -10,18 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem, Revealed
-from rambo_ray.pipeline.outputs import Output, manifest
 from rambo_ray.progress import duration
 
 
 class Picks(Protocol):
-    """What a strategy picked, and f's accuracies by the name of a set."""
+    """F's accuracies without and with what a strategy picked, by the name of a set."""
 
-    @property
-    def selection(self) -> Selection: ...
     @property
     def before(self) -> Mapping[str, float]: ...
     @property
@@ -59,15 +55,6 @@ def metrics(
         "seconds": {**seconds, "total": total_s},
         "cluster": cluster,
     }
-
-
-def write(
-    output: Output, config: Config, problem: Problem, selection: Selection, content: dict[str, Any], precision: str
-) -> None:
-    """Write them, the selection last: where it is, the others are."""
-    output.write_json("metrics.json", content)
-    output.write_json("manifest.json", manifest(config, problem, precision))
-    output.write_selection(selection, problem.pool.ids, problem.positions)
 
 
 def summary(content: Mapping[str, Any], config: Config, folder: Path) -> str:

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rambo_ray.config.schema import UtilityModelConfig
+from rambo_ray.files import replacing
 
 
 @dataclass(frozen=True)
@@ -221,9 +222,16 @@ def save(model: UtilityModel, folder: str | Path, extra: Mapping[str, object]) -
     """Write utility_model.safetensors and utility_model.json (architecture and `extra`) into `folder`."""
     folder = Path(folder)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    safetensors.torch.save_file(weights, folder / "utility_model.safetensors")
     content = {"architecture": asdict(model.architecture), **extra}
-    (folder / "utility_model.json").write_text(json.dumps(content, indent=2) + "\n")
+    write(folder, safetensors.torch.save(weights), content)
+
+
+def write(folder: Path, weights: bytes, content: Mapping[str, object]) -> None:
+    """Write utility_model.safetensors and utility_model.json, each whole or not at all."""
+    with replacing(folder / "utility_model.safetensors") as temporary:
+        temporary.write_bytes(weights)
+    with replacing(folder / "utility_model.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def load(folder: str | Path) -> tuple[UtilityModel, dict[str, object]]:

@@ -20,6 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from rambo_ray import seeds
+from rambo_ray.utility_model import network
 
 RIDGES = tuple(10.0**e for e in np.arange(-5.0, 1.01, 0.5))
 CROSS_VALIDATION = 5
@@ -195,10 +196,9 @@ def save(model: QuadraticModel, folder: str | Path, extra: dict[str, object]) ->
     """Write utility_model.safetensors and utility_model.json (architecture and `extra`) into `folder`."""
     folder = Path(folder)
     arrays = {name: np.ascontiguousarray(getattr(model, name)) for name in _ARRAYS}
-    safetensors.numpy.save_file(arrays, folder / "utility_model.safetensors")
     numbers = {key: value for key, value in asdict(model).items() if key not in _ARRAYS}
     content = {"architecture": {"name": "quadratic", **numbers}, **extra}
-    (folder / "utility_model.json").write_text(json.dumps(content, indent=2) + "\n")
+    network.write(folder, safetensors.numpy.save(arrays), content)
 
 
 def load(folder: str | Path) -> QuadraticModel:

@@ -29,7 +29,7 @@ def test_a_second_server_is_refused_and_told_where_the_first_is_and_a_killed_one
         assert first.stdout is not None
         token = first.stdout.readline().strip()
         with (
-            pytest.raises(UserError, match=f"http://127.0.0.1:9999/{token}/ .process {first.pid}."),
+            pytest.raises(UserError, match=f"http://127.0.0.1:9999/{token}/ .process {first.pid}, since "),
             tenancy.taken(tmp_path),
         ):
             pass

@@ -16,6 +16,11 @@ from rambo_ray.pipeline import plan
 from rambo_ray.pipeline.outputs import Output
 
 
+def claim(folder: Path, config: Config) -> None:
+    with Output.claim(folder, config):
+        pass
+
+
 class TestBeforeThereWasAMethod:
     """A configuration that was written when the paper's method was the only one does not name it."""
 
@@ -33,22 +38,20 @@ class TestBeforeThereWasAMethod:
 
     def test_the_paper_s_run_goes_on(self, tmp_path: Path) -> None:
         folder = self.left_by(tmp_path / "run")
-        Output.claim(folder, loading.parse({"method": "paper"}))
+        claim(folder, loading.parse({"method": "paper"}))
         assert loading.load(folder / "config.yaml").method == "paper"  # it is said from now on
 
     def test_mock_rounds_are_another_run(self, tmp_path: Path) -> None:
         folder = self.left_by(tmp_path / "run")
         before = (folder / "config.yaml").read_bytes()
         with pytest.raises(UserError, match="holds a run with method=paper, this one has mock_rounds"):
-            Output.claim(folder, Config())
+            claim(folder, Config())
         assert (folder / "config.yaml").read_bytes() == before and len(list(folder.iterdir())) == 1
 
     def test_the_name_of_the_method_alone_makes_no_other_run(self, tmp_path: Path) -> None:
         paper = loading.parse({"method": "paper"})
-        Output.claim(tmp_path / "run", paper)
-        Output.claim(
-            tmp_path / "run", loading.with_values(Config(), {**loading.flatten(paper), "method": "mock_rounds"})
-        )
+        claim(tmp_path / "run", paper)
+        claim(tmp_path / "run", loading.with_values(Config(), {**loading.flatten(paper), "method": "mock_rounds"}))
 
 
 @pytest.mark.parametrize(("method", "expected"), [("paper", "005f92f51e589a88"), ("mock_rounds", "0e4e6f17f7f073c8")])

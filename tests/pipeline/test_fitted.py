@@ -159,10 +159,12 @@ class TestPlans:
         config, small = own(f"method={method}"), problem(10, [0, 1, 2] * 7, 30)
         todo = plan.make(config, small)
         assert todo.config.acquisition.budget == 15 and todo.said
-        Output.claim(tmp_path / "run", todo.config)
+        with Output.claim(tmp_path / "run", todo.config):
+            pass
         assert loading.load(tmp_path / "run" / "config.yaml") == todo.config
         again = plan.make(config, small)
-        Output.claim(tmp_path / "run", again.config)
+        with Output.claim(tmp_path / "run", again.config):
+            pass
         assert again.all_samples == todo.all_samples
         # The resolved file says all keys: it gives the same run, of which there is nothing to say.
         stored = plan.make(loading.load(tmp_path / "run" / "config.yaml"), small)

@@ -25,7 +25,7 @@ from rambo_ray.data.images import Images, LabeledImages
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError
 from rambo_ray.files import finite
-from rambo_ray.pipeline import outputs
+from rambo_ray.pipeline import claims, outputs
 from rambo_ray.pipeline.outputs import Output, manifest
 
 from ..data.written_images import pictures
@@ -60,6 +60,12 @@ MAY_NOT = [
 ]
 
 
+def claim(folder: str | Path, config: Config, space: str | None = None, problem: Problem | None = None) -> Output:
+    """A claim that ends at once."""
+    with Output.claim(folder, config, space, problem) as output:
+        return output
+
+
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Every file below `folder`, with its bytes and the time it was last written."""
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -70,7 +76,7 @@ def refused(folder: Path, config: Config) -> str:
     """The error of a claim; fails unless it is one line and nothing was touched."""
     before = contents(folder)
     with pytest.raises(UserError) as error:
-        Output.claim(folder, config)
+        claim(folder, config)
     assert contents(folder) == before
     line = str(error.value)
     assert line.startswith(f"--output {folder.resolve()}: ") and line.splitlines() == [line]
@@ -80,39 +86,39 @@ def refused(folder: Path, config: Config) -> str:
 class TestClaim:
     def test_a_new_directory_holds_the_configuration_and_nothing_else(self, tmp_path: Path) -> None:
         config = loading.load(None, ["seed=5", "output.dir='1e3'"])
-        output = Output.claim(tmp_path / "new" / "run", config)
+        output = claim(tmp_path / "new" / "run", config)
         assert output.folder == tmp_path / "new" / "run"
         assert list(contents(tmp_path)) == ["new/run/config.yaml"]
         assert loading.load(output.folder / "config.yaml") == config
 
     def test_an_empty_directory_is_as_good_as_none(self, tmp_path: Path) -> None:
-        Output.claim(str(tmp_path), Config())
+        claim(str(tmp_path), Config())
         assert list(contents(tmp_path)) == ["config.yaml"]
 
     def test_where_home_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
-        assert Output.claim("~/run", Config()).folder == tmp_path / "run"
+        assert claim("~/run", Config()).folder == tmp_path / "run"
 
     def test_the_folder_does_not_move_with_the_working_directory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        assert Output.claim("run", Config()).folder == tmp_path / "run"
+        assert claim("run", Config()).folder == tmp_path / "run"
 
     @pytest.mark.parametrize("override", [None, *MAY_CHANGE])
     def test_the_same_run_goes_on(self, tmp_path: Path, override: str | None) -> None:
-        Output.claim(tmp_path, Config())
+        claim(tmp_path, Config())
         (tmp_path / "utility_samples").mkdir()
         (tmp_path / "utility_samples" / "part-1.parquet").write_bytes(b"kept")
         config = loading.load(None, [override] if override else [])
-        Output.claim(tmp_path, config)
+        claim(tmp_path, config)
         assert loading.load(tmp_path / "config.yaml") == config
         assert sorted(contents(tmp_path)) == ["config.yaml", "utility_samples/part-1.parquet"]
         assert contents(tmp_path)["utility_samples/part-1.parquet"][0] == b"kept"
 
     @pytest.mark.parametrize("override", MAY_NOT)
     def test_another_run_is_refused(self, tmp_path: Path, override: str) -> None:
-        Output.claim(tmp_path, Config())
+        claim(tmp_path, Config())
         (tmp_path / "metrics.json").write_text("{}")
         line = refused(tmp_path, loading.load(None, [override]))
         key, _, value = override.partition("=")
@@ -123,7 +129,7 @@ class TestClaim:
 
     def test_every_key_is_decided_on(self) -> None:
         # A new section lands among those that may not change, until someone says that it may.
-        free = {key for key in loading.dotted_keys() if key.startswith(outputs._MAY_DIFFER)}
+        free = {key for key in loading.dotted_keys() if key.startswith(claims._MAY_DIFFER)}
         sections = {key.partition(".")[0] for key in free}
         assert sections == {"cluster", "output", "acquisition", "utility_model", "utility_samples"}
         assert {key for key in free if key.startswith("utility_samples")} == {
@@ -131,7 +137,7 @@ class TestClaim:
             "utility_samples.num_held_out",
             *(f"utility_samples.otdd_{name}" for name in ("method", "solver", "backend", "entreg")),
         }
-        assert set(outputs._MAY_DIFFER_TOO) <= set(loading.dotted_keys())  # no key that was renamed since
+        assert set(claims._MAY_DIFFER_TOO) <= set(loading.dotted_keys())  # no key that was renamed since
 
     @pytest.mark.parametrize("name", ["thesis.txt", ".hidden", "sub/config.yaml"])
     def test_someone_elses_directory_is_refused(self, tmp_path: Path, name: str) -> None:
@@ -146,7 +152,7 @@ class TestClaim:
 
     def test_a_value_of_two_lines_is_said_in_one(self, tmp_path: Path) -> None:
         own = ["data.name=own", "data.validation=b", "data.pool=c"]
-        Output.claim(tmp_path, loading.load(None, [*own, r'data.labeled="two\nlines"']))
+        claim(tmp_path, loading.load(None, [*own, r'data.labeled="two\nlines"']))
         line = refused(tmp_path, loading.load(None, [*own, "data.labeled=a"]))
         assert "holds a run with data.labeled=two lines, this one has a; " in line
 
@@ -155,7 +161,7 @@ class TestClaim:
         (tmp_path / "back").symlink_to(tmp_path / "circle")
         for folder in ("~no-such-user-at-all/run", tmp_path / "circle", tmp_path / ("x" * 300)):
             with pytest.raises(UserError) as error:
-                Output.claim(folder, Config())
+                claim(folder, Config())
             line = str(error.value)
             assert line.startswith(f"--output {folder}: ") and len(line.splitlines()) == 1
             assert line.endswith("; give a directory you can write to") and ": None" not in line
@@ -169,7 +175,7 @@ class TestClaim:
 
         monkeypatch.setattr(Path, denied, deny)
         with pytest.raises(UserError, match="^--output .*: Permission denied; give a directory you can write to$"):
-            Output.claim(tmp_path, Config())
+            claim(tmp_path, Config())
         monkeypatch.undo()
         assert contents(tmp_path) == {}
 
@@ -177,22 +183,22 @@ class TestClaim:
         (tmp_path / "file").write_text("mine")
         for folder in (tmp_path / "file", tmp_path / "file" / "run"):
             with pytest.raises(UserError, match=f"^--output {folder}: .*; give a directory you can write to$"):
-                Output.claim(folder, Config())
+                claim(folder, Config())
         assert list(contents(tmp_path)) == ["file"]
 
 
 class TestRunsAndSweeps:
     def test_keep_to_directories_of_their_own(self, tmp_path: Path) -> None:
         config = loading.load(None)
-        Output.claim(tmp_path / "sweep", config, "keys: 1")
+        claim(tmp_path / "sweep", config, "keys: 1")
         assert (tmp_path / "sweep" / "space.yaml").read_text() == "keys: 1"
         with pytest.raises(UserError, match="holds a sweep, not a run"):
-            Output.claim(tmp_path / "sweep", config)
-        Output.claim(tmp_path / "run", config)
+            claim(tmp_path / "sweep", config)
+        claim(tmp_path / "run", config)
         with pytest.raises(UserError, match="holds a run, not a sweep"):
-            Output.claim(tmp_path / "run", config, "keys: 1")
+            claim(tmp_path / "run", config, "keys: 1")
         assert not (tmp_path / "run" / "space.yaml").exists()
-        Output.claim(tmp_path / "sweep", config, "keys: 2")
+        claim(tmp_path / "sweep", config, "keys: 2")
         assert (tmp_path / "sweep" / "space.yaml").read_text() == "keys: 2"
 
 

@@ -69,7 +69,7 @@ class Parts:
         path = self.folder / f"part-{content.hexdigest()[:24]}.parquet"
         # Features hardly get smaller by compression, nor do digests.
         packed = ["file", "row", "id", "error"]
-        with replacing(path) as temporary:
+        with replacing(path, durable=False) as temporary:  # checked when it is read
             pq.write_table(
                 table,
                 temporary,
