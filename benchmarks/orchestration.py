@@ -9,7 +9,8 @@ collects and stores them. So one machine of a few cores can hold the processes o
 is a network between them. Actors are spread over --raylets of equal numbers of logical CPUs; none imports torch.
 
 Fewer actors get fewer samples, as many each. Printed for each number: `ideal`, seconds of all trainings over the number
-of actors; `wall`, from the moment that all have started; `efficiency`, ideal over wall; CPU milliseconds of the driver
+of actors; `wall`, from the moment that all have started; `efficiency`, ideal over wall; `busy`, the share of that time that actors slept, which is more where a
+busy machine wakes them late; CPU milliseconds of the driver
 per sample, those of Ray's threads in it included, which do not depend on who else uses the machine as much as `wall`
 does; its memory after a tenth of the samples and at the end; milliseconds of an append to the store in the first and
 the last quarter; files of the store, and the seconds to open it again.
@@ -71,9 +72,11 @@ class Sleeper:
         found = []
         for _, subsets, _ in pieces:
             seconds = sum(self.unit_s * len(indices) ** 1.2 for indices, _ in subsets)
+            began = time.monotonic()
             time.sleep(seconds)
             score = len(subsets[0][0]) / 1000
-            found.append(([((Training(score, score, 1.0, 20, 4000, seconds),), 1.0) for _ in subsets], seconds))
+            judged = [((Training(score, score, 1.0, 20, 4000, seconds),), 1.0) for _ in subsets]
+            found.append((judged, time.monotonic() - began))
         return found
 
 
@@ -117,6 +120,7 @@ class Row:
     ideal_s: float
     wall_s: float
     efficiency: float
+    busy: float
     driver_ms: float
     early_mb: float
     late_mb: float
@@ -127,7 +131,7 @@ class Row:
 
     def __str__(self) -> str:
         return (
-            f"| {self.actors} | {self.samples:,} | {self.ideal_s:.1f} | {self.wall_s:.1f} | {self.efficiency:.1%} | "
+            f"| {self.actors} | {self.samples:,} | {self.ideal_s:.1f} | {self.wall_s:.1f} | {self.efficiency:.1%} | {self.busy:.1%} | "
             f"{self.driver_ms:.2f} | {self.early_mb:.0f} to {self.late_mb:.0f} | {self.first_append_ms:.1f}, "
             f"{self.last_append_ms:.1f} | {self.files} | {self.open_s:.2f} |"
         )
@@ -189,7 +193,7 @@ def measure(actors: int, samples: int, seconds: float, raylets: int, profiled: C
     quarter = max(len(store.seconds) // 4, 1)
     first, last = np.mean(store.seconds[:quarter]), np.mean(store.seconds[-quarter:])
     return Row(
-        actors, samples, ideal, wall, ideal / wall, 1e3 * (cpu - progress.cpu) / max(samples - progress.at_first, 1),
+        actors, samples, ideal, wall, ideal / wall, usage.busy_fraction, 1e3 * (cpu - progress.cpu) / max(samples - progress.at_first, 1),
         progress.memory[1] / 1e6, progress.memory[-1] / 1e6, 1e3 * float(first), 1e3 * float(last), files, open_s,
     )  # fmt: skip
 
@@ -215,8 +219,8 @@ def main() -> int:
         print(text.getvalue(), file=sys.stderr)
         return found
 
-    print("| actors | samples | ideal s | wall s | efficiency | driver ms | MB | append ms | files | open s |")
-    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("| actors | samples | ideal s | wall s | efficiency | busy | driver ms | MB | append ms | files | open s |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     rows = []
     for actors in arguments.actors:
         samples = max(arguments.samples * actors // max(arguments.actors) // 2 * 2, 20)

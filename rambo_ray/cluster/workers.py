@@ -15,7 +15,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import ray
@@ -99,11 +101,18 @@ def work_through(
     weights = [1.0] * len(pieces) if weights is None else weights
     unit_s = 0.0  # what a unit of weight took lately; until it is known pieces go alone
 
+    done: SimpleQueue[tuple[Any, Future[Any]]] = SimpleQueue()
+
+    def watch(ref: Any) -> None:
+        # Told of what is done, not asking after all that is not: what a call costs does not grow with the workers.
+        ref.future().add_done_callback(lambda answer: done.put((ref, answer)))
+
     def add_worker() -> None:
         handle = start()
         worker = _Worker(handle, handle.ready.remote())
         workers.append(worker)
         starting[worker.ready] = worker
+        watch(worker.ready)
 
     def replace_worker(worker: _Worker) -> None:
         workers.remove(worker)
@@ -135,6 +144,7 @@ def work_through(
             ref = worker.handle.work.remote(tuple(pieces[piece] for piece in call))
             worker.calls[ref] = call
             running[ref] = worker
+            watch(ref)
 
     def died(worker: _Worker, error: RayError) -> None:
         on_retry()
@@ -172,15 +182,11 @@ def work_through(
                 if worker.answered:
                     give(worker)
             idle = []
-            refs = [*running, *starting]
-            done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-            if not done:
-                done, _ = ray.wait(refs, num_returns=1, timeout=60.0)
-            for ref in done:
+            for ref, answer in _answers(done):
                 if ref in starting:
                     worker = starting.pop(ref)
                     try:
-                        worker.node = _node_of(ray.get(ref))
+                        worker.node = _node_of(answer.result())
                     except RayError as error:
                         failed_starts += 1
                         if failed_starts >= max_tries or isinstance(error, RayTaskError):
@@ -195,7 +201,7 @@ def work_through(
                     continue  # its worker was replaced a moment ago
                 worker = running[ref]
                 try:
-                    results = ray.get(ref)
+                    results = answer.result()
                 except RayActorError as error:
                     died(worker, error)
                     idle += workers  # what it held goes to whoever is free
@@ -223,6 +229,16 @@ def work_through(
     finally:
         for worker in workers:
             ray.kill(worker.handle)
+
+
+def _answers(done: SimpleQueue[tuple[Any, Future[Any]]]) -> Iterator[tuple[Any, Future[Any]]]:
+    """What is done by now; where nothing is, the next that is, or nothing within a minute."""
+    try:
+        yield done.get(timeout=60.0)
+    except Empty:
+        return
+    for _ in range(done.qsize()):  # what is done meanwhile waits until those that wait for work have some
+        yield done.get_nowait()
 
 
 def _node_of(answer: Any) -> str | None:

@@ -29,7 +29,7 @@ HELD_OUT_SHARE = 0.75
 _POSITIONS = tuple(range(1 << 16))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Training:
     """One training of f on a set, scored on the images that judge it; see `Measurement` for the units."""
 
@@ -57,7 +57,7 @@ class Trainings:
     trainings: tuple[Training, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a run holds one for each of its samples
 class Measurement:
     """What was measured of one subset; means over `repeats` trainings, population deviations.
 
@@ -109,7 +109,7 @@ class Measurement:
         return -self.val_loss if which == "neg_val_loss" else float(getattr(self, which))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a run holds one for each of its samples
 class UtilitySample:
     """A set's place in the method, and its measurement once there is one.
 

@@ -31,7 +31,7 @@ PROBE = Probe(
 
 def of_size(n: int) -> UtilitySample:
     (sample, _) = offline_pairs(1, 2 * n, n, "uniform", 0, "x")
-    return UtilitySample(**{**vars(sample), "indices": tuple(range(n))})
+    return replace(sample, indices=tuple(range(n)))
 
 
 def forecast_of(workers: int = 1, **values: object) -> dict[str, forecast.Stage]:

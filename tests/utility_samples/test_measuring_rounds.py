@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def made(name: str, rejected: int = R, **measuring: Any) -> tuple[Retrainer, Lab
 
 def without_clock(found: Measurement) -> dict[str, Any]:
     """NaN as None, so that equal measurements are equal."""
-    kept = {name: value for name, value in vars(found).items() if name != "seconds"}
+    kept = {name: value for name, value in asdict(found).items() if name != "seconds"}
     return {name: None if value != value else value for name, value in kept.items()}
 
 
