@@ -9,11 +9,11 @@ collects and stores them. So one machine of a few cores can hold the processes o
 is a network between them. Actors are spread over --raylets of equal numbers of logical CPUs; none imports torch.
 
 Fewer actors get fewer samples, as many each. Printed for each number: `ideal`, seconds of all trainings over the number
-of actors; `wall`, from the moment that all have started; `efficiency`, ideal over wall; `busy`, the share of that time that actors slept, which is more where a
-busy machine wakes them late; CPU milliseconds of the driver
-per sample, those of Ray's threads in it included, which do not depend on who else uses the machine as much as `wall`
-does; its memory after a tenth of the samples and at the end; milliseconds of an append to the store in the first and
-the last quarter; files of the store, and the seconds to open it again.
+of actors; `wall`, from the moment that all have started; `efficiency`, ideal over wall; `busy`, the share of that time
+that actors slept, which is more where a busy machine wakes them late; CPU milliseconds of the driver per sample, those
+of Ray's threads in it included, which do not depend on who else uses the machine as much as `wall` does; its memory
+after a tenth of the samples and at the end; CPU milliseconds of an append to the store in the first and the last
+quarter; files of the store, and the seconds to open it again.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ class Row:
 
     def __str__(self) -> str:
         return (
-            f"| {self.actors} | {self.samples:,} | {self.ideal_s:.1f} | {self.wall_s:.1f} | {self.efficiency:.1%} | {self.busy:.1%} | "
-            f"{self.driver_ms:.2f} | {self.early_mb:.0f} to {self.late_mb:.0f} | {self.first_append_ms:.1f}, "
+            f"| {self.actors} | {self.samples:,} | {self.ideal_s:.1f} | {self.wall_s:.1f} | "
+            f"{self.efficiency:.1%} | {self.busy:.1%} | {self.driver_ms:.2f} | {self.early_mb:.0f} to {self.late_mb:.0f} | {self.first_append_ms:.1f}, "
             f"{self.last_append_ms:.1f} | {self.files} | {self.open_s:.2f} |"
         )
 
@@ -193,9 +193,20 @@ def measure(actors: int, samples: int, seconds: float, raylets: int, profiled: C
     quarter = max(len(store.seconds) // 4, 1)
     first, last = np.mean(store.seconds[:quarter]), np.mean(store.seconds[-quarter:])
     return Row(
-        actors, samples, ideal, wall, ideal / wall, usage.busy_fraction, 1e3 * (cpu - progress.cpu) / max(samples - progress.at_first, 1),
-        progress.memory[1] / 1e6, progress.memory[-1] / 1e6, 1e3 * float(first), 1e3 * float(last), files, open_s,
-    )  # fmt: skip
+        actors=actors,
+        samples=samples,
+        ideal_s=ideal,
+        wall_s=wall,
+        efficiency=ideal / wall,
+        busy=usage.busy_fraction,
+        driver_ms=1e3 * (cpu - progress.cpu) / max(samples - progress.at_first, 1),
+        early_mb=progress.memory[1] / 1e6,
+        late_mb=progress.memory[-1] / 1e6,
+        first_append_ms=1e3 * float(first),
+        last_append_ms=1e3 * float(last),
+        files=files,
+        open_s=open_s,
+    )
 
 
 def main() -> int:
