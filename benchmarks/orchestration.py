@@ -132,21 +132,29 @@ class Row:
     def __str__(self) -> str:
         return (
             f"| {self.actors} | {self.samples:,} | {self.ideal_s:.1f} | {self.wall_s:.1f} | "
-            f"{self.efficiency:.1%} | {self.busy:.1%} | {self.driver_ms:.2f} | {self.early_mb:.0f} to {self.late_mb:.0f} | {self.first_append_ms:.1f}, "
-            f"{self.last_append_ms:.1f} | {self.files} | {self.open_s:.2f} |"
+            f"{self.efficiency:.1%} | {self.busy:.1%} | {self.driver_ms:.2f} | {self.early_mb:.0f} to "
+            f"{self.late_mb:.0f} | {self.first_append_ms:.1f}, {self.last_append_ms:.1f} | {self.files} | "
+            f"{self.open_s:.2f} |"
         )
 
 
 @contextmanager
 def cluster_of(actors: int, raylets: int) -> Iterator[None]:
     """A Ray of `raylets` nodes that hold `actors` logical CPUs together."""
-    raylets = min(raylets, actors)
-    common = {"include_dashboard": False, "object_store_memory": 80_000_000}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    memory = {"object_store_memory": 80_000_000}
+    if raylets < 2:
+        ray.init(address="local", num_cpus=actors, **memory, **quiet)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
     shares = [actors // raylets + (number < actors % raylets) for number in range(raylets)]
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": shares[0], **common})
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
     try:
-        for share in shares[1:]:
-            made.add_node(num_cpus=share, object_store_memory=80_000_000)
+        for share in shares:
+            made.add_node(num_cpus=share, **memory)
         ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
         yield
     finally:
