@@ -189,6 +189,21 @@ def write_table(content: pa.Table, path: Path) -> None:
         pyarrow.csv.write_csv(content, temporary)
 
 
+def set_aside(path: Path) -> str:
+    """Rename a damaged file to *.damaged, so that nobody reads it again; in words, what became of it."""
+    for number in range(1, 1000):
+        target = path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))
+        if not target.exists():
+            break
+    try:
+        path.rename(target)
+    except FileNotFoundError:
+        return "another run has set it aside"
+    except OSError as error:
+        return f"it cannot be renamed ({error.strerror}) and is not read"
+    return f"set aside as {target.name}"
+
+
 def finite(value: Any) -> Any:
     """`value` with every float that JSON cannot hold replaced by None."""
     if isinstance(value, Mapping):

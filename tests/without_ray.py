@@ -40,7 +40,9 @@ def measured(retrainer: Retrainer, sample: UtilitySample, utility: Utility) -> U
     """A sample with what `retrainer` measures of it, a retrained one as it reads back from the store (float32)."""
     found = retrainer.measure(sample.indices, sample.fold, retrain=sample.kind == "retrained")
     if sample.kind == "retrained":
-        found = Measurement(**{n: float(np.float32(v)) if isinstance(v, float) else v for n, v in asdict(found).items()})
+        found = Measurement(
+            **{n: float(np.float32(v)) if isinstance(v, float) else v for n, v in asdict(found).items()}
+        )
     return sample.measured(found, utility)
 
 

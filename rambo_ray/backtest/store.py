@@ -21,7 +21,7 @@ from rambo_ray.backtest.verdict import BEFORE
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import RunError
-from rambo_ray.files import replacing
+from rambo_ray.files import replacing, set_aside
 
 # Raise it when the same round would be played otherwise, beside the training's own RULE.
 RULE = 1
@@ -56,21 +56,30 @@ def identity(config: Config, material: Material, mix: np.ndarray, rules: Sequenc
 
 
 class PlayStore:
-    """The plays of a folder; None: they are kept in memory only."""
+    """The plays of a folder; None: they are kept in memory only. said: which files were damaged, in lines."""
 
     def __init__(self, folder: Path | None, digests: Mapping[str, str] | None = None) -> None:
         """Read what is there; digests: of the code of methods that are the user's, by name.
 
-        Raises RunError for a file that holds no plays.
+        A file that is damaged, or holds no plays, is set aside: its rounds are played again.
         """
         self.folder, self._digests = folder, digests or {}
+        self.said: list[str] = []
         self._rows: dict[str, Mapping[str, object]] = {}
         for path in sorted(folder.glob("plays-*.parquet")) if folder is not None else ():
             try:
-                self._rows.update({row["play_id"]: row for row in pq.read_table(path, schema=SCHEMA).to_pylist()})
+                content = path.read_bytes()
+            except OSError as error:
+                raise RunError(f"{path}: {error.strerror}; make it readable and run again") from error
+            try:
+                table = pq.read_table(pa.BufferReader(content), schema=SCHEMA, page_checksum_verification=True)
+                self._rows.update({row["play_id"]: row for row in table.to_pylist()})
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-                reason = " ".join(str(error).split())[:120]
-                raise RunError(f"{path}: not a file of played rounds ({reason}); delete it and run again") from error
+                reason = " ".join(str(error).split())[:120] or "it is empty"
+                self.said.append(
+                    f"{path} is damaged or not a file of played rounds ({reason}); {set_aside(path)}, and its rounds "
+                    "are played again"
+                )
 
     def missing(self, identity: str, number: int, methods: Sequence[str]) -> list[str]:
         """Those of `methods` that were not played in round `number`, in order; f on S_0 alone always is with them."""
@@ -96,7 +105,7 @@ class PlayStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = hashlib.sha256("".join(str(row["play_id"]) for row in rows).encode()).hexdigest()[:16]
             with replacing(self.folder / f"plays-{name}.parquet") as temporary:
-                pq.write_table(table, temporary)
+                pq.write_table(table, temporary, write_page_checksum=True)
         # As they read back from the file, so that a backtest and its continuation say the same.
         self._rows.update({row["play_id"]: row for row in table.to_pylist()})
 

@@ -132,6 +132,8 @@ def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -
         competitors = [Method(name, name, {}) for name in asked.methods]
         digests = {m.name: m.own.digest for m in competitors if m.own is not None}
         store = PlayStore(None if output is None else output.folder / "rounds", digests)
+        for line in store.said:
+            stages.say(line)
         with connect(config.cluster) as session:
             stages.say(f"Ray: {session.describe()}")
             made, mix = backtest.material(session, config, seen, num_pool, stages)

@@ -9,7 +9,6 @@ which a reader takes once.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,11 +101,8 @@ def write(folder: Path, table: pa.Table, *, durable: bool = False) -> Part:
     content = sink.getvalue()
     path = folder / f"part-{hashlib.sha256(content).hexdigest()[:32]}.parquet"
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(content)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_bytes(content)
     return Part(path, table.num_rows, content.size)
 
 
@@ -143,21 +139,6 @@ def read(path: Path, columns: Sequence[str]) -> tuple[pa.Table, Part]:
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
         raise Damaged(f"not a file of utility samples: {' '.join(str(error).split())[:100]}") from error
     return table, Part(path, table.num_rows, len(content), foreign=not held <= set(SCHEMA.names))
-
-
-def set_aside(path: Path) -> str:
-    """Rename a damaged part, so that nobody reads it again; in words, what became of it."""
-    for number in range(1, 1000):
-        target = path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))
-        if not target.exists():
-            break
-    try:
-        path.rename(target)
-    except FileNotFoundError:
-        return "another run has set it aside"
-    except OSError as error:
-        return f"it cannot be renamed ({error.strerror}) and is not read"
-    return f"set aside as {target.name}"
 
 
 def merged(folder: Path, small: Sequence[Part]) -> tuple[list[Part], Part | None]:

@@ -61,7 +61,32 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
     assert store.missing("x", 0, ["before"]) == [] and not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
-    (tmp_path / "plays-0.parquet").write_bytes(b"nonsense")
-    with pytest.raises(RunError, match="plays-0.parquet: not a file of played rounds.*delete it"):
+@pytest.mark.parametrize("damage", ["nonsense", "emptied", "torn", "flipped"])
+def test_a_damaged_file_is_set_aside_and_its_round_is_missing(tmp_path: Path, damage: str) -> None:
+    store = PlayStore(tmp_path)
+    for number in (0, 1):
+        store.add("x", number, JUDGES, plays("before", "badge"))
+    path = next(iter(sorted(tmp_path.iterdir())))
+    content = path.read_bytes()
+    at = content.index(np.float32(2.5).tobytes())
+    path.write_bytes(
+        {"nonsense": b"nonsense", "emptied": b"", "torn": content[:-30],
+         "flipped": content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]}[damage]
+    )  # fmt: skip
+    again = PlayStore(tmp_path)
+    (line,) = again.said
+    assert line.startswith(f"{path} is damaged") and f"set aside as {path.name}.damaged, and its rounds are" in line
+    assert "\n" not in line and not path.exists()
+    assert sorted(len(again.missing("x", number, ["before", "badge"])) for number in (0, 1)) == [0, 2]
+    assert PlayStore(tmp_path).said == []
+
+
+def test_a_file_that_may_not_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PlayStore(tmp_path).add("x", 0, JUDGES, plays("before"))
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(RunError, match="Permission denied; make it readable"):
         PlayStore(tmp_path)
