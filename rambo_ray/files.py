@@ -167,6 +167,14 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def put_aside(path: Path) -> str:
+    """The same for a file that a run can do without; in words, what became of it."""
+    try:
+        return f"set aside as {set_aside(path).name}"
+    except Unwritten as error:
+        return f"it cannot be renamed ({error.reason}) and is not read" if path.exists() else "another run set it aside"
+
+
 def sync_folder(folder: Path) -> None:
     """Return when the names in `folder` are on the disk, where the system can say so."""
     with suppress(OSError):  # some network file systems cannot
@@ -187,21 +195,6 @@ def write_table(content: pa.Table, path: Path) -> None:
         pq.write_table(content, temporary)
     with replacing(path.with_suffix(".csv")) as temporary:
         pyarrow.csv.write_csv(content, temporary)
-
-
-def set_aside(path: Path) -> str:
-    """Rename a damaged file to *.damaged, so that nobody reads it again; in words, what became of it."""
-    for number in range(1, 1000):
-        target = path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))
-        if not target.exists():
-            break
-    try:
-        path.rename(target)
-    except FileNotFoundError:
-        return "another run has set it aside"
-    except OSError as error:
-        return f"it cannot be renamed ({error.strerror}) and is not read"
-    return f"set aside as {target.name}"
 
 
 def finite(value: Any) -> Any:

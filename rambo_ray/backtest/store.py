@@ -21,7 +21,7 @@ from rambo_ray.backtest.verdict import BEFORE
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import RunError
-from rambo_ray.files import replacing, set_aside
+from rambo_ray.files import put_aside, replacing
 
 # Raise it when the same round would be played otherwise, beside the training's own RULE.
 RULE = 1
@@ -77,7 +77,7 @@ class PlayStore:
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 reason = " ".join(str(error).split())[:120] or "it is empty"
                 self.said.append(
-                    f"{path} is damaged or not a file of played rounds ({reason}); {set_aside(path)}, and its rounds "
+                    f"{path} is damaged or not a file of played rounds ({reason}); {put_aside(path)}, and its rounds "
                     "are played again"
                 )
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import RunError
-from rambo_ray.files import replacing, set_aside
+from rambo_ray.files import put_aside, replacing
 from rambo_ray.utility_samples import parts
 from rambo_ray.utility_samples.parts import DEVIATIONS, MEANS, ORIGIN, SCHEMA, Damaged, Part
 from rambo_ray.utility_samples.sampling import Measurement, Training, Trainings, Utility, UtilitySample
@@ -174,7 +174,7 @@ class SampleStore:
                 except FileNotFoundError:
                     continue
                 except Damaged as error:
-                    became = set_aside(path) if ours else "it is not read"
+                    became = put_aside(path) if ours else "it is not read"
                     bad.append(f"{path} is damaged: {error}; {became}")
         self.damaged += len(bad)
         if len(bad) > _TOLD:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -111,7 +112,20 @@ def test_a_second_damage_of_one_name_keeps_the_first(tmp_path: Path) -> None:
         path.write_bytes(content)
         SampleStore(tmp_path, "accuracy")
     assert (tmp_path / f"{path.name}.damaged").read_bytes() == b"one"
-    assert (tmp_path / f"{path.name}.damaged-2").read_bytes() == b"two"
+    assert (tmp_path / f"{path.name}.damaged1").read_bytes() == b"two"
+
+
+def test_one_that_cannot_be_renamed_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, (path, *_) = filled(tmp_path)
+    path.write_bytes(b"")
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    store = SampleStore(tmp_path, "accuracy")
+    assert store.said[0].endswith("it is empty; it cannot be renamed (Read-only file system) and is not read")
+    assert len(store.missing(samples())) == 2 and path.exists()
 
 
 def test_many_are_counted(tmp_path: Path) -> None:
