@@ -117,7 +117,8 @@ def run(
     before, images = cluster.base_classifier, cluster.inputs()
 
     stages.begin("u_hat")  # lines 3 and 8 to 14: the offline fit, then tau_1 iterations
-    fitted = cluster.fit(fit_input(config, measured, images, plan.mock_pool), folder / "fit", stages.progress)
+    task = fit_input(config, measured, images, plan.mock_pool)
+    fitted = cluster.fit(task, folder / "fit", stages.progress, stages.say)
     model = fitted.model()
     held_out = judging.held_out(measured.held_out, model, images, plan.mock_pool, plan.kind == "evidence")
     quality = held_out.quality(config.seed)

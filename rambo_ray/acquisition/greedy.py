@@ -26,6 +26,9 @@ from rambo_ray.utility_model.quadratic import QuadraticModel
 Scorer = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
 
 
+# Raise it when the same u_hat and margins would lead to another choice; see `pipeline.rules`.
+RULE = 1
+
 SCORE_CHUNK = 16  # candidate batches scored together: fixed, so that scores do not depend on workers
 
 

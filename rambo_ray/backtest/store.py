@@ -22,6 +22,7 @@ from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import RunError
 from rambo_ray.files import put_aside, replacing
+from rambo_ray.pipeline import rules
 
 # Raise it when the same round would be played otherwise, beside the training's own RULE.
 RULE = 1
@@ -40,8 +41,11 @@ SCHEMA = pa.schema(
 )
 
 
-def identity(config: Config, material: Material, mix: np.ndarray, rules: Sequence[float]) -> str:
-    """Everything that the plays of a backtest depend on but the round's number and the method; rules: how it plays."""
+def identity(config: Config, material: Material, mix: np.ndarray, playing: Sequence[float]) -> str:
+    """Everything that the plays of a backtest depend on but the round's number and the method.
+
+    playing: the numbers by which rounds are played.
+    """
     kept = {key: value for key, value in loading.relevant(config).items() if key != "acquisition.strategy"}
     content = [
         RULE,
@@ -50,7 +54,8 @@ def identity(config: Config, material: Material, mix: np.ndarray, rules: Sequenc
         material.training.identity(),
         material.num_pool,
         [round(float(share), 6) for share in mix],
-        list(rules),
+        list(playing),
+        *rules.newer((rules.FIT, rules.ACQUISITION, rules.ROUNDS)),
     ]
     return json.dumps(content, sort_keys=True)
 

@@ -19,6 +19,7 @@ from rambo_ray.benchmark.experiment import FILTERED, U_HAT, Method
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import UserError
+from rambo_ray.pipeline import rules
 
 # Raise it when the same configuration would give other numbers, beside the training's own RULE.
 RULE = 1
@@ -78,7 +79,9 @@ def run_id(config: Config, method: Method, fingerprint: str, settings: str) -> s
         unseen = _OF_U_HAT if method.kind in FILTERED else (*_OF_U_HAT, *_OF_THE_FILTER)
         kept = {key: value for key, value in kept.items() if not key.startswith(unseen)}
     kind = method.kind if method.own is None else f"{method.kind} {method.own.digest}"
-    content = json.dumps([RULE, kind, kept, fingerprint, settings], sort_keys=True)
+    seen = [rules.ACQUISITION] if method.kind in (*U_HAT, *FILTERED) else []
+    seen += [rules.FIT, rules.ROUNDS] if method.kind in U_HAT else []
+    content = json.dumps([RULE, kind, kept, fingerprint, settings, *rules.newer(seen)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

@@ -8,8 +8,7 @@ same command run again, since the run's name is a hash of what is fitted.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import logging
 import os
 import tempfile
 import threading
@@ -17,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 import torch
@@ -26,14 +24,13 @@ from ray.train.torch import TorchTrainer
 
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.errors import RunError
-from rambo_ray.files import replacing
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
-from rambo_ray.utility_model import quadratic
+from rambo_ray.utility_model import checkpoints, quadratic
 from rambo_ray.utility_model.fitting import FitInput, FitResult, State, fit
 from rambo_ray.utility_model.quadratic import QuadraticInput
 from rambo_ray.utility_model.sharding import Group
 
-_STATE_FILE = "state.pt"
+_log = logging.getLogger(__name__)
 
 # Ray Train's controller looks at its workers every 2 s, and a report waits to be looked at: an outer
 # epoch takes a tenth of that. The start-up limit makes a cluster that cannot hold the fit say so
@@ -47,18 +44,24 @@ _ENVIRONMENT = {
 
 
 def fit_on_cluster(
-    session: Session, task: FitInput, storage: Path, done: Callable[[Mapping[str, float]], None]
+    session: Session,
+    task: FitInput,
+    storage: Path,
+    done: Callable[[Mapping[str, float]], None],
+    say: Callable[[str], None] = _log.warning,
 ) -> FitResult:
     """`fitting.fit` under a TorchTrainer with cluster.fit_workers workers; `done` sees each epoch's metrics.
 
     Checkpoints lie in `storage`, which every node must reach; a fit that is finished there is read
-    back, and `done` sees its last epoch only. Raises RunError where the workers cannot start or keep
+    back, and `done` sees its last epoch only. One that is damaged there is set aside, as `say` is told, and
+    made again. Raises RunError where the workers cannot start or keep
     dying.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # Ray Train passes these on to its controller and workers
-    name = f"fit-{identity(task)[:16]}"
-    finished = finished_fit(task, storage / name)
+    name = checkpoints.name(task)
+    checkpoints.mend(task, storage / name, say)
+    finished = checkpoints.finished(task, storage / name)
     if finished is not None:
         done(finished.history[-1])
         return finished
@@ -85,22 +88,34 @@ def fit_on_cluster(
             result = trainer.fit()
         except Exception as error:  # Ray Train has several, all meaning that the fit is not done
             failures = getattr(error, "worker_failures", None) or {0: error}
+            cause = cause_of(next(iter(failures.values())))
+            if "CheckpointManagerInitializationError" in cause:  # its list is another version's, or wrong otherwise
+                checkpoints.abandon(storage / name, cause, say)
+                return fit_on_cluster(session, task, storage, done, say=say)
             raise RunError(
-                f"the fit of u_hat failed ({cause_of(next(iter(failures.values())))}); its checkpoints are in "
+                f"the fit of u_hat failed ({cause}); its checkpoints are in "
                 f"{storage}, run the same command again to continue"
             ) from error
     return result.return_value
 
 
-def fit_here(task: AnyInput, storage: Path, done: Callable[[Mapping[str, float]], None], device: str = "cpu") -> AnyFit:
+def fit_here(
+    task: AnyInput,
+    storage: Path,
+    done: Callable[[Mapping[str, float]], None],
+    device: str = "cpu",
+    say: Callable[[str], None] = _log.warning,
+) -> AnyFit:
     """`fitting.fit` in this process, with the bits of `fit_on_cluster`; a finished fit in `storage` is read back.
 
+    One that is damaged there is set aside, as `say` is told, and made again.
     The quadratic u_hat is fitted at once and leaves nothing there.
     """
     if isinstance(task, QuadraticInput):
         return quadratic.fit(task)
-    folder = storage / f"fit-{identity(task)[:16]}"
-    finished = finished_fit(task, folder)
+    folder = storage / checkpoints.name(task)
+    checkpoints.mend(task, folder, say)
+    finished = checkpoints.finished(task, folder)
     if finished is not None:
         for metrics in finished.history:
             done(metrics)
@@ -114,36 +129,8 @@ def fit_here(task: AnyInput, storage: Path, done: Callable[[Mapping[str, float]]
         done(metrics)
 
     result = fit(task, report=report, device=device)
-    path = folder / _checkpoint_name(*position) / _STATE_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        torch.save(last[0], temporary)
+    checkpoints.write(last[0], checkpoints.last(task, folder))
     return result
-
-
-def identity(task: FitInput) -> str:
-    """Hash of all that a fit depends on, hexadecimal."""
-    digest = hashlib.sha256(json.dumps([task.config.model_dump(), task.seed, task.nested_sets]).encode())
-    digest.update(np.ascontiguousarray(task.images).tobytes())
-    digest.update(np.asarray(task.nested_utilities, dtype=np.float64).tobytes())
-    for pairs in (task.offline, *task.interpolation):
-        digest.update(json.dumps([pairs.first, pairs.second]).encode())
-        digest.update(pairs.utility.tobytes() + pairs.otdd.tobytes())
-    return digest.hexdigest()
-
-
-def _checkpoint_name(iteration: int, epoch: int) -> str:
-    return f"iteration_{iteration + 1:02d}_epoch_{epoch:03d}"
-
-
-def finished_fit(task: FitInput, folder: Path) -> FitResult | None:
-    """What the last checkpoint of a whole fit holds: resuming from it leaves nothing to compute."""
-    last = folder / _checkpoint_name(len(task.interpolation) - 1, task.config.outer_epochs - 1) / _STATE_FILE
-    try:
-        state = torch.load(last, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, EOFError, RuntimeError):  # not there, or cut off while it was written
-        return None
-    return fit(task, resume_from=state)
 
 
 def _train_loop(config: dict[str, Any]) -> FitResult:
@@ -154,11 +141,11 @@ def _train_loop(config: dict[str, Any]) -> FitResult:
     device = str(ray.train.torch.get_device())
 
     def report(metrics: Mapping[str, float], state: Callable[[], State]) -> None:
-        name = _checkpoint_name(int(metrics["iteration"]), int(metrics["epoch"]))
+        name = checkpoints.of_epoch(int(metrics["iteration"]), int(metrics["epoch"]))
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if rank == 0:
-                torch.save(state(), Path(folder) / _STATE_FILE)
+                torch.save(state(), Path(folder) / checkpoints.STATE)
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
                 config["monitor"].add.remote(dict(metrics))
             ray.train.report(dict(metrics), checkpoint=checkpoint, checkpoint_dir_name=name)
@@ -167,7 +154,7 @@ def _train_loop(config: dict[str, Any]) -> FitResult:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            resume_from = torch.load(Path(folder) / _STATE_FILE, map_location=device, weights_only=True)
+            resume_from = checkpoints.read(Path(folder) / checkpoints.STATE, device)
     group = Group(task.config.shards, rank, size, _all_gather if size > 1 else Group().gather)
     return fit(task, report=report, resume_from=resume_from, group=group, device=device)
 

@@ -145,8 +145,10 @@ class ClusterRun:
         images = self.seen.pool[positions]
         return evidence.of_images(self.session, self.plan, self.opinions, self._base, images, done)
 
-    def fit(self, task: AnyInput, storage: Path, shown: Shown) -> AnyFit:
+    def fit(self, task: AnyInput, storage: Path, shown: Shown, say: Callable[[str], None]) -> AnyFit:
         """The offline fit, then tau_1 iterations of interpolation and bilevel fit (lines 3 and 8 to 14).
+
+        `say` is told of damaged checkpoints in `storage`.
 
         A regression takes less time than a worker's start, so it is solved here.
         """
@@ -159,6 +161,7 @@ class ClusterRun:
             task,
             storage,
             lambda metrics: epochs.reach(int((metrics["iteration"] + 1) * per_iteration + metrics["epoch"] + 1)),
+            say=say,
         )
         epochs.close()
         return fitted

@@ -32,6 +32,7 @@ from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import UserError
 from rambo_ray.files import replacing
+from rambo_ray.pipeline import rules
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, prepared_key
 from rambo_ray.progress import Progress, Stages
@@ -79,12 +80,15 @@ class Study:
     def trial_id(self, values: Values, seed: int) -> str:
         """Hash of everything that a trial's numbers depend on, 32 hexadecimal digits."""
         config, folds = self.configs(values, seed)
-        content = [
+        content: list[Any] = [
             [loading.relevant(c) for c in (config, *folds)],
             self.fingerprints[seed],
             self.oracle,
             len(folds) and (self.scale.labeled, self.k),
+            *rules.newer(),
         ]
+        if own := rules.own_sources(config):
+            content.append(own)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -177,8 +181,8 @@ def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Seq
     torch.set_num_threads(session.cpus)
     values, seed = _values(config), _seed(config, seeds)
     kept = Path(study.folder) / "trials" / f"{study.trial_id(values, seed)}.json"
-    if kept.is_file():
-        tune.report(_numbers(Score(**json.loads(kept.read_text())), study))
+    if (known := _kept(kept)) is not None:
+        tune.report(_numbers(known, study))
         return
     point, fold_configs = study.configs(values, seed)
     prepared: PreparedProblem = ray.get(study.prepared[prepared_key(point)])
@@ -186,10 +190,31 @@ def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Seq
     score = evaluate(
         point, prepared, folds, _fit(session, study), oracle=study.oracle, device=session.device, report=tune.report
     )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(kept) as temporary:
-        temporary.write_text(json.dumps(asdict(score)))
+    _keep(score, kept)
     tune.report(_numbers(score, study))
+
+
+def _keep(score: Score, path: Path) -> None:
+    """Write a finished trial's numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(asdict(score))
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({**asdict(score), "sha256": hashlib.sha256(content.encode()).hexdigest()}))
+
+
+def _kept(path: Path) -> Score | None:
+    """The numbers of a trial that has finished before; None where there are none, or damaged ones: it is tried anew.
+
+    Earlier versions wrote no checksum.
+    """
+    try:
+        content = json.loads(path.read_text())
+        digest = content.pop("sha256", None)
+        score = Score(**content)
+        whole = digest in (None, hashlib.sha256(json.dumps(asdict(score)).encode()).hexdigest())
+        return score if whole else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def _numbers(score: Score, study: Study) -> dict[str, float]:

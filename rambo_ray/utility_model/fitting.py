@@ -37,6 +37,9 @@ from rambo_ray.utility_model.network import (
 from rambo_ray.utility_model.objective import Objective, Pairs, TargetScale, ranking_accuracy, split_by_length
 from rambo_ray.utility_model.sharding import Group
 
+# Raise it when the same pairs would give another u_hat; see `pipeline.rules`.
+RULE = 1
+
 # exp(lambda) stays between "no penalty" and one under which a few inner steps cannot yet pull all
 # weights to zero: there every gradient vanishes, and no lambda would bring u_hat back.
 LAMBDA_RANGE = (-18.0, -2.3)

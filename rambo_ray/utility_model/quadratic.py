@@ -22,6 +22,9 @@ import safetensors.numpy
 from rambo_ray import seeds
 from rambo_ray.utility_model import network
 
+# Raise it when the same rounds would give another u_hat; see `pipeline.rules`.
+RULE = 1
+
 RIDGES = tuple(10.0**e for e in np.arange(-5.0, 1.01, 0.5))
 CROSS_VALIDATION = 5
 _ARRAYS = ("w", "a", "covariance")

@@ -21,6 +21,7 @@ from rambo_ray.classifier import heads, prediction, stacks, training
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import Config, UtilityModelConfig, UtilitySamplesConfig
 from rambo_ray.data.problem import LabeledArrays
+from rambo_ray.otdd import RULE as OTDD_RULE
 from rambo_ray.otdd import Transport
 from rambo_ray.otdd.microsoft import MicrosoftTransport
 from rambo_ray.utility_samples.mock_rounds import MockPool
@@ -82,7 +83,7 @@ class MeasurementSettings:
         `fingerprint` is the data's: of S_0, S_val and their normalisation.
         """
         solver = self.otdd_solver if self.otdd_backend == "builtin" else self.otdd_backend
-        otdd = [self.otdd_method, solver, self.otdd_entreg]
+        otdd = [self.otdd_method, solver, self.otdd_entreg, *([OTDD_RULE] if OTDD_RULE != 1 else [])]
         return json.dumps([fingerprint, self.training.identity(), self.seed, self.repeats, otdd])
 
     def round_identity(self, fingerprint: str) -> str:

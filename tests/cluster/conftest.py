@@ -54,8 +54,13 @@ def fits_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs fit u_hat in this process, with a trainer's bits (test_fit.py) and without its fifteen seconds."""
 
     def fitted(
-        session: Session, task: FitInput, storage: Path, done: Callable[[Mapping[str, float]], None]
+        session: Session,
+        task: FitInput,
+        storage: Path,
+        done: Callable[[Mapping[str, float]], None],
+        *,
+        say: Callable[[str], None],
     ) -> FitResult:
-        return fit.fit_here(task, storage, done)
+        return fit.fit_here(task, storage, done, say=say)
 
     monkeypatch.setattr(fit, "fit_on_cluster", fitted)

@@ -14,9 +14,10 @@ import numpy as np
 import psutil
 import pytest
 
-from rambo_ray.cluster.fit import finished_fit, fit_on_cluster
+from rambo_ray.cluster.fit import fit_on_cluster
 from rambo_ray.cluster.session import Session
 from rambo_ray.config.schema import UtilityModelConfig
+from rambo_ray.utility_model import checkpoints
 from rambo_ray.utility_model.fitting import FitInput, FitResult, fit
 from rambo_ray.utility_model.objective import Pairs
 from rambo_ray.utility_samples.sampling import offline_pairs
@@ -101,4 +102,4 @@ def test_a_killed_worker_is_replaced_and_the_same_command_continues(
     # A last checkpoint that was cut off is no finished fit: Ray Train's own record decides.
     (last,) = tmp_path.glob("fit-*/iteration_02_epoch_003/state.pt")
     last.write_bytes(last.read_bytes()[:1000])
-    assert finished_fit(task, last.parents[1]) is None
+    assert checkpoints.finished(task, last.parents[1]) is None
