@@ -13,7 +13,7 @@ of actors; `wall`, from the moment that all have started; `efficiency`, ideal ov
 that actors slept, which is more where a busy machine wakes them late; CPU milliseconds of the driver per sample, those
 of Ray's threads in it included, which do not depend on who else uses the machine as much as `wall` does; its memory
 after a tenth of the samples and at the end; CPU milliseconds of an append to the store in the first and the last
-quarter; files of the store, and the seconds to open it again.
+quarter; files of the store, and the CPU seconds to open it again.
 """
 
 from __future__ import annotations
@@ -193,9 +193,9 @@ def measure(actors: int, samples: int, seconds: float, raylets: int, profiled: C
         cpu = time.process_time()
         (progress,) = seen
         files = len(list((Path(folder) / "store").glob("part-*")))
-        began = time.perf_counter()
+        began = time.process_time()
         again = SampleStore(Path(folder) / "store", "accuracy")
-        open_s = time.perf_counter() - began
+        open_s = time.process_time() - began
         assert len(again.measurements) == len({sample.sample_id for sample in drawn}) == usage.retrained
     ideal, wall = seconds * samples / actors, usage.alive_s / actors
     quarter = max(len(store.seconds) // 4, 1)

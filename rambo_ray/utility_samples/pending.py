@@ -10,6 +10,7 @@ must not stand for a retrained one of the same images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -97,13 +98,19 @@ class Piece:
 
 @dataclass
 class _Sought:
-    """A set to train on: for which job, what is known of it, and the places in pairs where it stands."""
+    """A set to train on: for which job, what is known of it, and the places in pairs where it stands.
+
+    measured: by an earlier version, which kept no single trainings; otdd: None until it is known, NaN where it is not
+    wanted; others: samples of the same trainings with another OTDD, which wait for them.
+    """
 
     job: int
     training_id: str
     places: list[UtilitySample]
     trainings: tuple[Training, ...] = ()
-    measured: Measurement | None = None  # by an earlier version, which kept no single trainings
+    measured: Measurement | None = None
+    otdd: float | None = None
+    others: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -121,13 +128,14 @@ class Pending:
     origins: dict[str, Trainings] = field(default_factory=dict)
     trained: int = 0
     _sought: dict[str, _Sought] = field(default_factory=dict)
+    _training: dict[str, str] = field(default_factory=dict)  # by training id, the sample it is trained for
 
     @classmethod
     def of(cls, jobs: Sequence[Wanted], store: SampleStore, at_once: int, *, in_step: bool) -> Pending:
         """What is left of `jobs` where `store` is there; up to `at_once` models train together (see `groups`)."""
         made = cls(jobs, store.utility)
         interpolated: set[str] = set()
-        for number, job in enumerate(jobs):
+        for number, job in sorted(enumerate(jobs), key=lambda numbered: -numbered[1].measuring.repeats):
             retrained = [s for s in job.samples if s.kind == "retrained"]
             store.append(store.measured([s for s in retrained if s.sample_id in store.measurements]))
             made._add_retrained(number, job, store, retrained, at_once, in_step)
@@ -141,20 +149,22 @@ class Pending:
 
     def finish(self, piece: Piece, found: Sequence[Judged]) -> None:
         """Take what a worker measured of a piece."""
-        job = self.jobs[piece.job]
         for sample, (trainings, otdd) in zip(piece.samples, found, strict=True):
             if sample.kind == "interpolated":
                 self.distances[sample.sample_id] = otdd
                 continue
             if not self._seeks(piece, sample):
                 continue  # measured before; it trained along because its stack did
-            sought = self._sought.pop(sample.sample_id)
+            sought = self._sought[sample.sample_id]
+            sought.otdd = otdd
             if piece.first is not None:
                 self.trained += 1
                 if len(sought.trainings) >= piece.first:
-                    known = sought.trainings[: piece.first] + trainings + sought.trainings[piece.repeats :]
-                    sought = replace(sought, trainings=known)
-            self._settle(job, sample, sought, otdd)
+                    sought.trainings = sought.trainings[: piece.first] + trainings + sought.trainings[piece.repeats :]
+            for key in (sample.sample_id, *sought.others):
+                if key in self._sought:
+                    self._sought[key].trainings = sought.trainings
+                    self._settle(key)
 
     def alone(self, piece: Piece) -> list[Piece]:
         """What is still to be measured of a piece, set by set."""
@@ -190,6 +200,8 @@ class Pending:
             if held is None and store.has_earlier_rows:
                 earlier = (store.measurements.get(other) for other in job.earlier_ids(sample))
                 one.measured = next((m for m in earlier if m is not None), None)
+            if not job.has_otdd(sample):
+                one.otdd = math.nan
             own[sample.sample_id] = one
         self._sought |= own
         for sample in retrained:
@@ -198,6 +210,11 @@ class Pending:
 
         repeats = job.measuring.repeats
         lacking = {key for key, one in own.items() if one.measured is None and len(one.trainings) < repeats}
+        for key in list(lacking):
+            first = self._sought.get(self._training.setdefault(own[key].training_id, key))
+            if first is not None and first is not own[key]:
+                first.others.append(key)
+                lacking.remove(key)
         trained: set[str] = set()
         for group in groups(retrained, job.measuring.training, at_once, job.pool, in_step=in_step):
             firsts = [len(own[s.sample_id].trainings) for s in group if s.sample_id in lacking]
@@ -209,17 +226,21 @@ class Pending:
                 continue
             if job.has_otdd(sample):
                 self.pieces.append(Piece(number, (sample,)))
-            else:
-                one = self._sought.pop(sample.sample_id)
-                self._settle(job, sample, one, float("nan"))
+            self._settle(sample.sample_id)
 
-    def _settle(self, job: Wanted, sample: UtilitySample, one: _Sought, otdd: float) -> None:
+    def _settle(self, key: str) -> None:
+        """Make the rows of a sample, if all of it is known."""
+        one = self._sought[key]
+        job = self.jobs[one.job]
         trainings = one.trainings[: job.measuring.repeats]
-        if one.measured is not None and len(trainings) < job.measuring.repeats:
-            measurement = replace(one.measured, otdd=otdd)
+        whole = len(trainings) == job.measuring.repeats
+        if one.otdd is None or not (whole or one.measured):
+            return
+        if whole:
+            measurement = Measurement.of(trainings, one.otdd)
+            self.origins[key] = Trainings(one.training_id, job.fingerprint, job.measuring.seed, job.rule, one.trainings)
         else:
-            measurement = Measurement.of(trainings, otdd)
-            self.origins[sample.sample_id] = Trainings(
-                one.training_id, job.fingerprint, job.measuring.seed, job.rule, one.trainings
-            )
+            assert one.measured is not None
+            measurement = replace(one.measured, otdd=one.otdd)
         self.rows += [place.measured(measurement, self.utility) for place in one.places]
+        del self._sought[key]

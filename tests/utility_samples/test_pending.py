@@ -164,6 +164,25 @@ def test_repeats_are_trained_one_by_one(tmp_path: Path, before: int, after: int,
     assert trainings == 0
 
 
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_jobs_of_one_collection_share_their_trainings(tmp_path: Path, at_once: int) -> None:
+    """As a sweep over solvers and repeats has them: the most repeats are trained, once."""
+    changes: list[dict[str, Any]] = [{}, {"otdd_solver": "emd", "repeats": 3}, {"repeats": 2}, {"otdd_entreg": 0.7}]
+    jobs = [job(measuring(**change)) for change in changes]
+    pending, found, trainings = measure(tmp_path / "all", *jobs, at_once=at_once)
+    assert trainings == 3 * len(found[0]) and pending.trained == len(found[0])
+    for number, one in enumerate(jobs):
+        assert content(found[number]) == content(measure(tmp_path / str(number), one, at_once=at_once)[1][0])
+
+
+def test_rounds_with_and_without_an_otdd_share_theirs(tmp_path: Path) -> None:
+    jobs = [job(measuring(round_otdd=wanted), of_rounds=True) for wanted in (True, False)]
+    for name, order in (("a", jobs), ("b", jobs[::-1])):
+        _, found, trainings = measure(tmp_path / name, *order)
+        assert trainings == len(found[0])
+        assert [np.isnan(next(iter(one.values())).otdd) for one in found] == [not j.measuring.round_otdd for j in order]
+
+
 def test_repeats_of_earlier_versions_are_trained_again(tmp_path: Path) -> None:
     """Their files hold float32 means alone, from which the mean of more repeats cannot be had to the last bit."""
     first, second = (job(measuring(repeats=repeats)) for repeats in (1, 2))
