@@ -13,6 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from rambo_ray.run_log import LOG
+
+_LOGGED_S = 60.0  # between two lines of the log on the same work
+
 
 def duration(seconds: float) -> str:
     """Seconds in words: "0.4 s", "12 s", "3 min 05 s", "2 h 07 min"."""
@@ -114,7 +118,7 @@ class Progress:
         self.display = Lines(stream) if display is None else display
         self.every_s = self.display.pace(every_s)
         self.done, self.weight, self.failures = 0, 0.0, 0
-        self.started = self.last_shown = time.monotonic()
+        self.started = self.last_shown = self.last_logged = time.monotonic()
         self.first: tuple[float, int, float] | None = None  # when the first pieces were done, and how much
         self.display.opened(self)
 
@@ -128,6 +132,9 @@ class Progress:
         if now - self.last_shown >= self.every_s and self.done < self.total:
             self.last_shown = now
             self.display.moved(self)
+        if now - self.last_logged >= _LOGGED_S and self.done < self.total:
+            self.last_logged = now
+            LOG.info(self.line())
 
     def reach(self, done: int) -> None:
         """Count up to `done` pieces in all; what an earlier run finished is counted with the first of them."""
@@ -185,6 +192,7 @@ class Progress:
 
     def close(self) -> None:
         """The work is over."""
+        LOG.info(self.closing_line())
         self.display.closed(self)
 
     def _since_first(self) -> tuple[float, int, float] | None:
@@ -218,6 +226,7 @@ class Stages:
         """End the stage before, if there is one, and begin `name`."""
         self.end()
         self._name, self._began = name, time.monotonic()
+        LOG.info("%s begins", name)
         self.display.began(name)
 
     def end(self) -> None:
@@ -226,6 +235,7 @@ class Stages:
             taken = time.monotonic() - self._began
             self.seconds[self._name] = self.seconds.get(self._name, 0.0) + taken
             name, self._name = self._name, None
+            LOG.info("%s: %s", name, duration(taken))
             self.display.ended(name, taken)
 
     def progress(self, total: int, total_weight: float | None = None, label: str | None = None) -> Progress:
@@ -235,10 +245,12 @@ class Stages:
 
     def say(self, line: str) -> None:
         """One line for the person who watches."""
+        LOG.info(line)
         self.display.said(line)
 
     def fail(self, line: str) -> None:
         """One line on what failed without ending the command; it is said even where nothing else is."""
+        LOG.error(line)
         self.display.failed(line)
 
     def finish(self, text: str, path: Path | None, figures: Mapping[str, Any]) -> None:
@@ -246,4 +258,5 @@ class Stages:
 
         path: None where the text itself is what the command makes.
         """
+        LOG.info(text)
         self.display.finished(text, path, figures)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rambo_ray import displays, numerics
-from rambo_ray.cli import ready
-from rambo_ray.displays import JsonLines
+from rambo_ray import displays, ends, numerics, run_log
+from rambo_ray.cli import guard, ready
 from rambo_ray.errors import RunError, UserError
 from rambo_ray.progress import Stages
 
@@ -50,6 +51,11 @@ class Parser(argparse.ArgumentParser):
         purpose = f"folder of utility samples to read and add to; default: {default}"
         self.add_argument("--samples", metavar="DIR", help=purpose)
 
+    def debug_option(self) -> None:
+        """`--debug`: what a developer wants to see; see `exit_code` and `run_log.begun`."""
+        purpose = f"show the traceback of an error, and log more to {run_log.NAME}"
+        self.add_argument("--debug", action="store_true", help=purpose)
+
     def display_options(self) -> None:
         """`--quiet` and `--log-json`: what `shown` makes a display of."""
         either = self.add_mutually_exclusive_group()
@@ -77,65 +83,101 @@ class Command:
     """A command of `rambo`.
 
     summary: what it does, in a line. options: gives a parser what the command takes. module: where its
-    work is; the function `called` there takes the parsed arguments and returns the exit code.
+    work is; the function `called` there takes the parsed arguments and returns the exit code. on_ray: whether
+    it works on Ray, and so in a process that another one watches over.
     """
 
     name: str
     summary: str
     options: Callable[[Parser], None]
     module: str
+    on_ray: bool = True
 
     def parser(self, program: str) -> Parser:
         """Its command line, as a program of this name; parsed arguments name it as `program`."""
         made = Parser(prog=program)
         made.set_defaults(program=program)
         self.options(made)
+        made.debug_option()
         return made
 
     def main(self, program: str, arguments: Sequence[str] | None = None, *, restart: bool | None = None) -> int:
         """Do what the arguments (default: those of this process) ask for; returns the exit code, see `exit_code`.
 
         restart: whether this process is the command's own, so that it may be started again with another
-        environment (see `numerics.settle`); default: where it takes the arguments from the process.
+        environment (see `numerics.settle`), and watched over (see `guard`); default: where it takes the arguments
+        from the process.
         """
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        own = arguments is None if restart is None else restart
 
         def job() -> int:
-            parsed = self.parser(program).parse_intermixed_args(arguments)
-            parsed.restart = arguments is None if restart is None else restart
+            parsed = self.parser(program).parse_intermixed_args(given)
+            parsed.restart = own
             return int(import_module(self.module).called(parsed))
 
-        given = sys.argv[1:] if arguments is None else arguments
-        return exit_code(program, job, log_json="--log-json" in given)
+        log_json, debug = "--log-json" in given, "--debug" in given
+
+        def work() -> int:
+            with run_log.begun(program, given, debug=debug):
+                return exit_code(program, job, log_json=log_json, debug=debug)
+
+        if own and self.on_ray and guard.possible():
+            return guard.watched(program, work, log_json=log_json)
+        if own and self.on_ray:
+            ends.heed()
+        return work()
 
 
-def exit_code(name: str, job: Callable[[], int], *, log_json: bool = False) -> int:
-    """What `job` returns, or 1 where the cluster failed, 2 for bad input, 130 when interrupted, said in a line each.
+def exit_code(name: str, job: Callable[[], int], *, log_json: bool = False, debug: bool = False) -> int:
+    """What `job` returns, or 1 for what failed, 2 for bad input, 128 + its number for a signal, said in a line each.
 
-    141, without a line, where nothing reads the output any more. log_json: the line is an event on standard output,
-    the last of those that `--log-json` asks for, and not text on standard error.
+    141, without a line, where nothing reads the output any more. All that an error's line leaves out is in the log,
+    and with `debug` on standard error. log_json: the line is an event on standard output, the last of those that
+    `--log-json` asks for, and not text on standard error. Where the process is watched over, its guard says the line,
+    when this process has ended.
     """
-
-    def said(text: str, code: int) -> int:
-        if log_json:
-            JsonLines(sys.stdout).error(text, code)
-        else:
-            print(f"{name}: {text}", file=sys.stderr)
+    line, code = _ended(job, debug)
+    if ends.guarded():
+        ends.tell(line=line, code=code)
         return code
+    return guard.say(name, line, code, log_json=log_json)
+
+
+def _ended(job: Callable[[], int], debug: bool) -> tuple[str | None, int]:
+    """The line and the exit code."""
+
+    def log(error: BaseException, line: str) -> str:
+        run_log.tracebacks(error, line)
+        if debug:
+            traceback.print_exception(error)
+        return line if run_log.path() is None else f"{line}; see {run_log.path()}"
 
     try:
         code = job()
         sys.stdout.flush()
-        return code
+        return None, code
     except BrokenPipeError:
         # `| head` has had enough; Python flushes once more at its end, and must not complain there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return None, 141
     except UserError as error:
-        return said(f"error: {error}", 2)
+        line = f"error: {error}"
+        log(error, line)
+        return line, 2
     except RunError as error:
-        return said(f"failed: {error}", 1)
-    except KeyboardInterrupt:
-        return said("interrupted; the same command continues where this one stopped", 130)
+        return log(error, f"failed: {error}"), 1
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, ends.Stopped) else signal.SIGINT
+        run_log.tracebacks(error, ends.stopped(number))
+        return ends.stopped(number), 128 + number
+    except SystemExit as ended:  # --help and its like
+        ends.tell(code=ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        raise
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        line = log(error, f"failed: {words}; what is finished is kept")
+        return line if run_log.path() is not None else f"{line}; --debug shows where", 1
 
 
 def shown(parsed: argparse.Namespace, every_s: float) -> Stages:
