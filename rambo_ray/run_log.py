@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import rambo_ray
 from rambo_ray import ends
@@ -87,9 +87,16 @@ def begun(program: str, arguments: Sequence[str], *, debug: bool = False) -> Ite
         logging.getLogger(name).addHandler(_Foreign())
     aloud = _aloud()
 
-    def shown(message: Any, category: Any, filename: str, line: int, *rest: Any, **more: Any) -> None:
-        LOG.warning("%s:%s: %s: %s", filename, line, category.__name__, message)
-        show(message, category, filename, line, *rest, **more)
+    def shown(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        LOG.warning("%s:%s: %s: %s", filename, lineno, category.__name__, message)
+        show(message, category, filename, lineno, file, line)
 
     warnings.showwarning = shown
     LOG.info(_Header(program, arguments))

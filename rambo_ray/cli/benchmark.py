@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from rambo_ray import files, locks, numerics
+from rambo_ray import files, locks, numerics, run_log
 from rambo_ray.annotation import rounds
 from rambo_ray.benchmark import experiment, layout
 from rambo_ray.benchmark import report as benchmark_report
@@ -85,6 +85,7 @@ def execute(
     if compute and missing:
         with locks.held(where / locks.RUN), connect(base.cluster) as session:
             files.remove_leftovers(where)
+            run_log.keep(where)
             stages.say(f"Ray: {session.describe()}")
             kept = SampleStore(samples or where / "work" / "utility_samples", base.utility_samples.utility)
             for line in kept.said:

@@ -179,9 +179,19 @@ COMMANDS = {
     command.name: command
     for command in (
         Command("run", "Pick the pool images to send to the annotators.", _run, "rambo_ray.cli.run"),
-        Command("inspect", "Say what a run would read, and what is wrong with it.", _inspect, "rambo_ray.cli.inspect", False),
-        Command("export", "Give the picked images to the annotators' tool.", _export, "rambo_ray.cli.export", False),
-        Command("label", "Label what a run picked, on a page on this machine.", _label, "rambo_ray.cli.label", False),
+        Command(
+            "inspect",
+            "Say what a run would read, and what is wrong with it.",
+            _inspect,
+            "rambo_ray.cli.inspect",
+            on_ray=False,
+        ),
+        Command(
+            "export", "Give the picked images to the annotators' tool.", _export, "rambo_ray.cli.export", on_ray=False
+        ),
+        Command(
+            "label", "Label what a run picked, on a page on this machine.", _label, "rambo_ray.cli.label", on_ray=False
+        ),
         Command("labels", "Take the annotators' answers in, say what they are worth.", _labels, "rambo_ray.cli.labels"),
         Command("plan", "Say what a run and a backtest would cost.", _plan, "rambo_ray.cli.plan"),
         Command(
@@ -193,7 +203,9 @@ COMMANDS = {
         Command("collect", "Collect a run's utility samples and nothing else.", _collect, "rambo_ray.cli.collect"),
         Command("sweep", "Try settings without labels of the pool, name the best.", _sweep, "rambo_ray.cli.sweep"),
         Command("benchmark", "Compare RAMBO with other strategies.", _benchmark, "rambo_ray.cli.benchmark"),
-        Command("completion", "Print a shell's completion script.", _completion, "rambo_ray.cli.completion", False),
+        Command(
+            "completion", "Print a shell's completion script.", _completion, "rambo_ray.cli.completion", on_ray=False
+        ),
     )
 }
 

@@ -169,7 +169,8 @@ def _ended(job: Callable[[], int], debug: bool) -> tuple[str | None, int]:
         return log(error, f"failed: {error}"), 1
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, ends.Stopped) else signal.SIGINT
-        run_log.tracebacks(error, ends.stopped(number))
+        run_log.LOG.error(ends.stopped(number))
+        run_log.LOG.debug("where it was:", exc_info=error)
         return ends.stopped(number), 128 + number
     except SystemExit as ended:  # --help and its like
         ends.tell(code=ended.code if isinstance(ended.code, int) else int(ended.code is not None))

@@ -1,10 +1,10 @@
 """A process that watches over a command's, so that the last line and the exit code are ours however that one ends.
 
-Ray ends a driver in C++ where its raylet or GCS is lost, and a machine without memory kills the largest process; neither
-leaves a word. So a command that uses Ray does its work in a child: this process, which has loaded nothing yet and stays
-at some 20 MB, waits for it. It passes signals on and gives the child a few seconds to end by them; ends what is left of
-the child's own local Ray where it could not do so itself; and says what the child told it to, or, where it was not told,
-what has become of it. Where the system is not Linux the command works in its own process, without all this.
+Ray ends a driver in C++ where its raylet or GCS is lost, and a machine without memory kills the largest process;
+neither leaves a word. So a command that uses Ray does its work in a child: this process, which has loaded nothing yet
+and stays at some 20 MB, waits for it. It passes signals on and gives the child a few seconds to end by them; ends what
+is left of the child's own local Ray where it could not do so itself; and says what the child told it to, or, where it
+was not told, what has become of it. Where the system is not Linux the command works in its own process, without this.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ LINGER_S = 15.0
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl
 _LOOKS_S = 0.5
+_LARGE = {"numpy", "torch", "ray"}  # with threads of their own, and memory to hold twice
 
 
 def possible() -> bool:
-    """Whether this process can watch over another one: on Linux, before there are threads, and unless it is watched."""
-    return sys.platform == "linux" and threading.active_count() == 1 and not ends.guarded()
+    """Whether this process can watch over another one: on Linux, with nothing loaded yet, and unless it is watched."""
+    small = threading.active_count() == 1 and _LARGE.isdisjoint(sys.modules)
+    return sys.platform == "linux" and small and not ends.guarded()
 
 
 def say(program: str, line: str | None, code: int, *, log_json: bool) -> int:
@@ -105,7 +107,7 @@ class _Seen:
             self._read()
             self._reap()
             if "code" in self.told and self.deadline is None:
-                self.deadline = time.monotonic() + LINGER_S
+                self.deadline = time.monotonic() + (PATIENCE_S if self.told.get("lost") else LINGER_S)
             if self.status is None and self.deadline is not None and time.monotonic() >= self.deadline:
                 self.killed = True
                 os.kill(self.child, signal.SIGKILL)

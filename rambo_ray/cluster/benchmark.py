@@ -20,7 +20,7 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from rambo_ray import seeds
+from rambo_ray import run_log, seeds
 from rambo_ray.benchmark import methods
 from rambo_ray.benchmark.experiment import Method, is_nested
 from rambo_ray.benchmark.layout import PendingRun, RunGroup
@@ -130,6 +130,7 @@ def _play(
         try:
             result = ray.get(ref)
         except RayError as error:
+            run_log.tracebacks(error, "a run of the benchmark failed:")
             for pending in runs:
                 where = f"{wave[piece.group].name}, {pending.method.name}, B={pending.budget}"
                 failures.append(Failure(where, cause_of(error)))

@@ -19,9 +19,11 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from rambo_ray import run_log
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.errors import RunError
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
@@ -31,6 +33,7 @@ from rambo_ray.utility_model.quadratic import QuadraticInput
 from rambo_ray.utility_model.sharding import Group
 
 _log = logging.getLogger(__name__)
+_PATIENCE_S = 10.0  # with the monitor, when all is done
 
 # Ray Train's controller looks at its workers every 2 s, and a report waits to be looked at: an outer
 # epoch takes a tenth of that. The start-up limit makes a cluster that cannot hold the fit say so
@@ -83,11 +86,15 @@ def fit_on_cluster(
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
+    # Ray's own handler of SIGINT ends the process with exit code 0.
+    trainer._register_sigint_handler = lambda controller: None
     with _watching(monitor, done):
         try:
             result = trainer.fit()
         except Exception as error:  # Ray Train has several, all meaning that the fit is not done
             failures = getattr(error, "worker_failures", None) or {0: error}
+            for rank, failure in failures.items():  # their tracebacks are no part of the group's error
+                run_log.tracebacks(failure, f"the fit's worker {rank} failed:")
             cause = cause_of(next(iter(failures.values())))
             if "CheckpointManagerInitializationError" in cause:  # its list is another version's, or wrong otherwise
                 checkpoints.abandon(storage / name, cause, say)
@@ -180,26 +187,44 @@ class _Monitor:
 
 @contextlib.contextmanager
 def _watching(monitor: Any, done: Callable[[Mapping[str, float]], None]) -> Iterator[None]:
-    """Pass on what the monitor receives while the body, which blocks, runs."""
+    """Pass on what the monitor receives while the body, which blocks, runs.
+
+    An error of the body is never replaced by one of the watching. Alone, what `done` raises is raised at the body's
+    end; a monitor that cannot be asked any more is the log's business, as the fit does not depend on it.
+    """
     stop = threading.Event()
     seen = 0
+    raised: list[BaseException] = []
 
     def look() -> None:
         nonlocal seen
-        for metrics in ray.get(monitor.since.remote(seen)):
+        for metrics in ray.get(monitor.since.remote(seen), timeout=_PATIENCE_S):
             seen += 1
             done(metrics)
 
     def watch() -> None:
-        while not stop.wait(1.0):
-            look()
+        try:
+            while not stop.wait(1.0):
+                look()
+        except BaseException as error:  # an exception of a thread is nobody's
+            raised.append(error)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield
+        stop.set()
+        thread.join(timeout=_PATIENCE_S)
+        if not raised:
+            try:
+                look()
+            except Exception as error:
+                raised.append(error)
+        for mishap in raised:
+            if not isinstance(mishap, RayError):
+                raise mishap
+            run_log.tracebacks(mishap, "how the fit went is not known in full:")
     finally:
         stop.set()
-        thread.join(timeout=10.0)
-        look()
-        ray.kill(monitor)
+        with contextlib.suppress(Exception):  # there may be no Ray any more
+            ray.kill(monitor)

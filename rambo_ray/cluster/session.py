@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import ray
 
 from rambo_ray import numerics
+from rambo_ray.cluster import starting, watch
 from rambo_ray.config.schema import ClusterConfig
 from rambo_ray.errors import UserError
 
@@ -71,7 +72,8 @@ def connect(config: ClusterConfig) -> Iterator[Session]:
     else:
         _check_environment(config)
     try:
-        yield _session(config)
+        with watch.logged(), watch.alive():
+            yield _session(config)
     finally:
         if own:
             ray.shutdown()
@@ -80,30 +82,25 @@ def connect(config: ClusterConfig) -> Iterator[Session]:
 def _start(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     common = {
-        "log_to_driver": False,
+        "log_to_driver": True,  # where `watch.logged` has it, which is not the terminal
         "configure_logging": True,
         "logging_level": "ERROR",
         "runtime_env": {"env_vars": {**_ENVIRONMENT, **numerics.variables(config.reproducible)}},
     }
     address = config.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        try:
+    if address and address != "local":
+        with starting.connecting(address):
             ray.init(address=address, **common)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"cluster.address={address}: cannot connect ({reason}); start it with 'ray start --head', or leave "
-                "cluster.address out (and RAY_ADDRESS unset) for a local Ray"
-            ) from error
         return
     cores = os.cpu_count() or 1
     asked = (config.num_workers or 1) * config.threads_per_worker
-    ray.init(
-        address="local",
-        num_cpus=max(cores, asked, config.fit_workers),
-        include_dashboard=config.dashboard,
-        **common,
-    )
+    with starting.local():
+        ray.init(
+            address="local",
+            num_cpus=max(cores, asked, config.fit_workers),
+            include_dashboard=config.dashboard or (None if address else False),  # None: where Ray has one
+            **common,
+        )
 
 
 def _check_environment(config: ClusterConfig) -> None:
@@ -151,7 +148,10 @@ def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
 
 
 def cause_of(error: BaseException) -> str:
-    """What really went wrong inside a Ray task, in one line."""
+    """What really went wrong inside a Ray task, in one line.
+
+    The traceback is the error's: raise `from` it, or give it to `run_log.tracebacks`, and the log has it.
+    """
     cause = getattr(error, "cause", None)
     if cause is None:
         # An actor's constructor leaves only the text of a traceback; its last line is the error.

@@ -26,6 +26,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import Repeater, Searcher
 from ray.tune.search.repeater import TRIAL_INDEX
 
+from rambo_ray import run_log
 from rambo_ray.cluster.fit import fit_here, fit_on_cluster
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.config import loading
@@ -51,6 +52,7 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # with which an interrupted sweep would go on to its report
 }
 
 
@@ -294,6 +296,8 @@ def _row(result: tune.Result, points: Sequence[Values], seeds: Sequence[int]) ->
     values = _values(config)
     nan = float("nan")
     finished = "objective" in metrics
+    if result.error is not None:
+        run_log.tracebacks(result.error, f"a trial failed: {values}")
     status = "finished" if finished else "failed" if result.error is not None else "stopped"
     names = ("simulated_accuracy", "simulated_gain", "ranking_accuracy", "kendall_tau")
     oracle = ("oracle_accuracy", "oracle_test_accuracy")

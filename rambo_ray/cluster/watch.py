@@ -7,7 +7,6 @@ raylet was killed waits for ever: the raylet is its child, and one that nobody h
 from __future__ import annotations
 
 import _thread
-import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,6 @@ from typing import Any
 
 import ray
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
-from ray._private.worker import _global_node  # noqa: F401  (that it is there is what this module needs)
 
 from rambo_ray import ends, run_log
 from rambo_ray.errors import RunError
@@ -39,7 +37,9 @@ def logged() -> Iterator[None]:
 
 
 def said(batch: Mapping[str, Any]) -> None:
-    """Lines of one process, as Ray hands them on: `pid`, `ip`, `is_err`, `lines`, and the `task_name` or `actor_name`."""
+    """Lines of a process, as Ray hands them on: `pid`, `ip`, `is_err`, `lines`, and its `actor_name` or `task_name`."""
+    if batch.get("pid") == "autoscaler":
+        return  # tables of what the cluster has, every few seconds
     who = batch.get("actor_name") or batch.get("task_name") or "worker"
     where = f"{who} ({batch.get('pid')}, {batch.get('ip')})"
     for line in batch.get("lines", ()):
@@ -54,8 +54,9 @@ def alive() -> Iterator[None]:
     The body runs in the main thread and is interrupted there; in another one the loss is only logged. A body that
     does not heed it is ended by the guard.
     """
-    node = ray._private.worker._global_node
-    over, lost = threading.Event(), list[str]()
+    node = ray._private.worker._global_node  # which holds nothing where Ray was there already, as on a cluster
+    over = threading.Event()
+    lost: list[str] = []
 
     def watch() -> None:
         while not over.wait(_LOOKS_S):

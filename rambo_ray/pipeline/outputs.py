@@ -3,7 +3,7 @@
     selection.parquet   id, pool_index, order, step, margin, utility: the images to annotate; also as selection.csv
     utility_samples/    see `rambo_ray.utility_samples.store`
     utility_model.*     see `rambo_ray.utility_model.network`
-    metrics.json, config.yaml, manifest.json, report.html
+    metrics.json, config.yaml, manifest.json, report.html, run.log
 
 Every file is written under a temporary name and renamed. `config.yaml` is written first: it is how
 a later run knows whether it may continue here (`claims`). Then come manifest.json, which says on which data, and the
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rambo_ray import files, locks
+from rambo_ray import files, locks, run_log
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
@@ -72,6 +72,7 @@ class Output:
             if space is not None:
                 output.write_text(claims.SPACE, space)
             output.write_text(claims.CONFIG, loading.dump(config))
+            run_log.keep(path)
             yield output
 
     @classmethod
@@ -91,6 +92,7 @@ class Output:
             outdated = (path / mark).is_file() and (path / mark).read_text(encoding="utf-8") != text
             output = cls(path, lock, claims.retired(path, made, [mark]) if outdated else ())
             output.write_text(mark, text)
+            run_log.keep(path)
             yield output
 
     def write_text(self, name: str, text: str) -> Path:
