@@ -132,6 +132,17 @@ def keep(folder: Path) -> None:
     ends.tell(log=str(_file.baseFilename))
 
 
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """`keep`; of a run in somebody else's process to the end of the context, of a command to its own end."""
+    keep(folder)
+    try:
+        yield
+    finally:
+        if _early is None:
+            close()
+
+
 def close() -> None:
     """End the log's file, if there is one."""
     global _file

@@ -72,8 +72,8 @@ class Output:
             if space is not None:
                 output.write_text(claims.SPACE, space)
             output.write_text(claims.CONFIG, loading.dump(config))
-            run_log.keep(path)
-            yield output
+            with run_log.kept(path):
+                yield output
 
     @classmethod
     @contextmanager
@@ -92,8 +92,8 @@ class Output:
             outdated = (path / mark).is_file() and (path / mark).read_text(encoding="utf-8") != text
             output = cls(path, lock, claims.retired(path, made, [mark]) if outdated else ())
             output.write_text(mark, text)
-            run_log.keep(path)
-            yield output
+            with run_log.kept(path):
+                yield output
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the directory, whole or not at all."""

@@ -84,11 +84,11 @@ def refused(folder: Path, config: Config) -> str:
 
 
 class TestClaim:
-    def test_a_new_directory_holds_the_configuration_and_nothing_else(self, tmp_path: Path) -> None:
+    def test_a_new_directory_holds_the_configuration_and_the_log_and_nothing_else(self, tmp_path: Path) -> None:
         config = loading.load(None, ["seed=5", "output.dir='1e3'"])
         output = claim(tmp_path / "new" / "run", config)
         assert output.folder == tmp_path / "new" / "run"
-        assert list(contents(tmp_path)) == ["new/run/config.yaml"]
+        assert sorted(contents(tmp_path)) == ["new/run/config.yaml", "new/run/run.log"]
         assert loading.load(output.folder / "config.yaml") == config
 
     def test_an_empty_directory_is_as_good_as_none(self, tmp_path: Path) -> None:
