@@ -28,6 +28,9 @@ _NEEDED = {"raylet": "raylet", "gcs_server": "GCS"}  # without which there is no
 @contextmanager
 def logged() -> Iterator[None]:
     """What workers of this driver print goes into the log, and no more to its terminal; from `ray.init` on."""
+    if any(name == _HANDLER for name, _ in global_worker_stdstream_dispatcher.handlers):
+        yield  # a connection within another one
+        return
     global_worker_stdstream_dispatcher.remove_handler(_RAYS_OWN)
     global_worker_stdstream_dispatcher.add_handler(_HANDLER, said)
     try:

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rambo_ray import run_log
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
@@ -67,8 +68,8 @@ def claim(folder: str | Path, config: Config, space: str | None = None, problem:
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file below `folder`, with its bytes and the time it was last written."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    """Every file below `folder` but the log, with its bytes and the time it was last written."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != run_log.NAME]
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
@@ -88,7 +89,8 @@ class TestClaim:
         config = loading.load(None, ["seed=5", "output.dir='1e3'"])
         output = claim(tmp_path / "new" / "run", config)
         assert output.folder == tmp_path / "new" / "run"
-        assert sorted(contents(tmp_path)) == ["new/run/config.yaml", "new/run/run.log"]
+        assert list(contents(tmp_path)) == ["new/run/config.yaml"]
+        assert (output.folder / run_log.NAME).is_file()
         assert loading.load(output.folder / "config.yaml") == config
 
     def test_an_empty_directory_is_as_good_as_none(self, tmp_path: Path) -> None:
