@@ -1,8 +1,12 @@
-"""What the actors of a pass over a pool compute: margins of images, features of images, margins of features."""
+"""What the actors of a pass over a pool compute: margins of images, features of images, margins of features.
+
+Where they do so on the cores that decode, they read and write, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +15,8 @@ import torch
 
 from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Arrays, TrainingSettings
+from rambo_ray.cluster.pool_reading import Decoding, Reusing
+from rambo_ray.data.pool.parts import Parts
 from rambo_ray.embeddings import networks
 from rambo_ray.embeddings.reduce import Reduction
 from rambo_ray.embeddings.weights import Source
@@ -83,6 +89,44 @@ class HeadMargins(Computed):
         filled[: len(array)] = array
         parts = [self.reduction(filled[i : i + ROWS_REDUCED]) for i in range(0, len(filled), ROWS_REDUCED)]
         return self.margins.of(np.concatenate(parts)[: len(array)])
+
+
+class Whole:
+    """A whole pass over some of the pool: reads, decodes, computes and writes parts, one after the other."""
+
+    def __init__(
+        self,
+        readings: Sequence[ray.ObjectRef],
+        computed: type[Computed],
+        arguments: Sequence[Any],
+        rows: int,
+        parts: Parts,
+    ) -> None:
+        """`computed(*arguments)` is given so many `rows` at a time; readings: what there is to read, by number."""
+        self.readings, self.compute, self.rows, self.parts = readings, computed(*arguments), rows, parts
+
+    def __call__(self, numbers: pa.Table) -> Iterator[pa.Table]:
+        """Do the readings of the column `id`; yields the number of rows of each part, as it is written."""
+        for number in numbers.column("id").to_pylist():
+            reading: Decoding | Reusing = ray.get(self.readings[number])
+            for batch in in_batches(reading.tables(), self.rows):
+                self.parts.write(self.compute(batch))
+                yield pa.table({"rows": [len(batch)]})
+
+
+def in_batches(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The rows of `tables` in their order, so many in each table but the last."""
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        held.append(table)
+        count += len(table)
+        while count >= rows:
+            joined = pa.concat_tables(held)
+            yield joined.slice(0, rows)
+            held, count = [joined.slice(rows)], count - rows
+    if count:
+        yield pa.concat_tables(held)
 
 
 def array_of(batch: pa.Table) -> np.ndarray:

@@ -1,10 +1,13 @@
 """A pass over a pool that is never in memory as a whole, by Ray Data: read and decode, compute, write parts.
 
-    read (tasks: row groups, decoded) -> map_batches (actors: f, or a frozen network) -> map_batches (tasks: parts)
+    on GPUs   read (tasks: row groups, decoded) -> map_batches (actors: the network) -> map_batches (tasks: parts)
+    on CPUs   numbers of readings -> map_batches (actors: read, decode, network, parts)
 
-Ray Data keeps as many blocks in flight as its share of the object store holds and promises no order, so every row
-carries its place. `read_parquet` does not say which row of a file a row is; the datasource here does, and it reads
-only what no part has: that is how a pass goes on where it was interrupted. The driver sees a row for each part.
+A GPU is fed by as many cores as there are. Where the network computes on the cores that decode, an actor does all of
+it in turn: no image goes from one process to another. Ray Data keeps as many blocks in flight as its share of the
+object store holds and promises no order, so every row carries its place. `read_parquet` does not say which row of a
+file a row is; the readings here do, and they are of only what no part has: that is how a pass goes on where it was
+interrupted. The driver sees a row for each part.
 """
 
 from __future__ import annotations
@@ -14,26 +17,26 @@ import logging
 import re
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from rambo_ray.classifier import prediction
-from rambo_ray.cluster.pool_actors import Computed
+from rambo_ray.cluster.pool_actors import Computed, Whole
+from rambo_ray.cluster.pool_reading import Decoding, Reusing, numbered
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.cluster.tasks import fetch
 from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.data.pool import parts as parts_of
-from rambo_ray.data.pool.files import PoolFiles, Read, Rows
+from rambo_ray.data.pool.files import PoolFiles, Read
 from rambo_ray.data.pool.parts import Parts
 from rambo_ray.errors import RunError, UserError
 
@@ -42,9 +45,11 @@ BATCH_BYTES = 32 << 20
 # Of Ray's object store, for what is decoded and waits: for each actor.
 STORE_BYTES = 8 * BATCH_BYTES
 
-# On CPUs decoding and f share the cores: an actor computes while the next images are decoded, by whoever is free.
-_READ_CPUS, _ACTOR_SHARE, _WRITE_CPUS = 0.4, 0.5, 0.1
+# Rows of a reading that an actor does alone, about: many for each actor, so that all end together.
+ROWS_ALONE = 4 * parts_of.ROWS
 
+# A part is written, and the next number handed out, in no time.
+_WRITE_CPUS, _NUMBERS_CPUS = 0.1, 0.05
 
 # Of a worker, whatever it computed.
 _DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
@@ -52,40 +57,6 @@ _DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
 # The last line of a traceback, and what Ray's own of them say nothing by.
 _RAISED = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
 _WRAPPERS = ("UserCodeException", "SystemException", "RayTaskError")
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """Images to be read and decoded by one task."""
-
-    read: Read
-
-    @property
-    def rows(self) -> int:
-        return int(self.read.wanted.sum())
-
-    def tables(self) -> Iterator[pa.Table]:
-        """The rows with their images as the column `array`."""
-        for found in self.read.batches():
-            yield decoded_table(self.read.file.key, found)
-
-
-@dataclass(frozen=True)
-class Reusing:
-    """Rows of a part with features, to be read by one task; places: which rows."""
-
-    path: Path
-    places: np.ndarray
-
-    @property
-    def rows(self) -> int:
-        return len(self.places)
-
-    def tables(self) -> Iterator[pa.Table]:
-        """The rows with their features as the column `array`."""
-        table = pq.read_table(self.path).take(pa.array(self.places))
-        names = ["array" if name == "features" else name for name in table.column_names]
-        yield table.rename_columns(names)
 
 
 def run(
@@ -96,11 +67,14 @@ def run(
     arguments: Sequence[Any],
     done: Callable[[int], None],
     features: Parts | None = None,
+    *,
+    apart: bool | None = None,
 ) -> None:
     """Bring `parts` to hold every row of `pool`; `done` is told of rows, first of those that are there already.
 
     `computed(*arguments)` is made in each actor. What it is given are images, or `features` that an earlier pass left
-    of all of them. Raises RunError for what failed; what is written until then stays, and is not computed again.
+    of all of them. apart: whether decoding and computing have processes of their own; default: on GPUs.
+    Raises RunError for what failed; what is written until then stays, and is not computed again.
     """
     finished, tries = 0, 0  # tries: since something was last written
     while True:
@@ -113,7 +87,7 @@ def run(
             return
         try:
             tries += 1
-            for rows in _passed(session, pool, parts, computed, arguments, missing, features):
+            for rows in _passed(session, pool, parts, computed, arguments, missing, features, apart):
                 done(rows)
                 finished, tries = finished + rows, 0
         except Exception as error:  # Ray Data has several, all meaning that the pass is not done
@@ -140,31 +114,58 @@ def _passed(
     arguments: Sequence[Any],
     missing: Mapping[str, np.ndarray],
     features: Parts | None,
+    apart: bool | None,
 ) -> Iterator[int]:
     """The numbers of rows of parts, as they are written."""
+    workers = session.num_workers
+    apart = session.device != "cpu" if apart is None else apart
     readings: list[Decoding | Reusing]
     if features is None:
-        readings, row_bytes = [Decoding(read) for read in pool.reads(missing)], pool.row_bytes
+        if apart:
+            reads = pool.reads(missing)
+        else:
+            reads = [part for read in pool.reads(missing, ROWS_ALONE) for part in read.divided(ROWS_ALONE)]
+        readings, row_bytes = [Decoding(read) for read in reads], pool.row_bytes
     else:
         readings = [Reusing(*found) for found in features.unread(missing)]
         row_bytes = 4 * features.width
     size = prediction.CHUNK
     rows = max(size, min(parts_of.ROWS // size * size, BATCH_BYTES // row_bytes // size * size))
-    gpu, workers = session.device != "cpu", session.num_workers
     with _configured(rows * row_bytes, workers):
-        dataset = ray.data.read_datasource(
-            _source(readings, row_bytes), override_num_blocks=len(readings), num_cpus=1 if gpu else _READ_CPUS
-        )
-        dataset = dataset.map_batches(
-            computed,
-            batch_size=rows,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-            num_cpus=session.cpus if gpu else session.cpus * _ACTOR_SHARE,
-            num_gpus=session.gpus or None,
-            fn_constructor_args=tuple(arguments),
-            **_restarts(session),
-        ).map_batches(_Writing(parts), batch_size=parts_of.ROWS, batch_format="pyarrow", num_cpus=_WRITE_CPUS)
+        pool_of_actors = ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers)
+        if apart:
+            dataset = (
+                ray.data.read_datasource(
+                    _source([one.tables for one in readings], [one.rows for one in readings], row_bytes),
+                    override_num_blocks=len(readings),
+                    num_cpus=1,
+                )
+                .map_batches(
+                    computed,
+                    batch_size=rows,
+                    batch_format="pyarrow",
+                    compute=pool_of_actors,
+                    num_cpus=session.cpus,
+                    num_gpus=session.gpus or None,
+                    fn_constructor_args=tuple(arguments),
+                    **_restarts(session),
+                )
+                .map_batches(_Writing(parts), batch_size=parts_of.ROWS, batch_format="pyarrow", num_cpus=_WRITE_CPUS)
+            )
+        else:
+            asked = [ray.put(one) for one in readings]
+            numbers = [partial(numbered, number) for number in range(len(asked))]
+            dataset = ray.data.read_datasource(
+                _source(numbers, [1] * len(asked), 8), override_num_blocks=len(asked), num_cpus=_NUMBERS_CPUS
+            ).map_batches(
+                Whole,
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=pool_of_actors,
+                num_cpus=session.cpus - _NUMBERS_CPUS,
+                fn_constructor_args=(asked, computed, tuple(arguments), rows, parts),
+                **_restarts(session),
+            )
         for row in dataset.iter_rows():
             yield int(row["rows"])
 
@@ -195,25 +196,6 @@ def _rows_of(read: Read) -> tuple[list[int], np.ndarray]:
     return [row for part in parts for row in part.rows.tolist()], np.concatenate([part.array for part in parts])
 
 
-def decoded_table(key: str, found: Rows) -> pa.Table:
-    """Decoded rows as a block of Ray Data."""
-    count, shape = len(found.rows), found.array.shape[1:]
-    digests = found.digests()
-    array = pa.FixedSizeListArray.from_arrays(pa.array(found.array.reshape(-1)), int(np.prod(shape)))
-    of_array = pa.field("array", array.type, metadata={"shape": " ".join(map(str, shape))})
-    columns = [
-        pa.array([key] * count),
-        pa.array(found.rows),
-        pa.array(found.ids, pa.string()),
-        pa.array(digests, pa.binary(16)),
-        pa.array([parts_of.mark(*pair) for pair in zip(digests, found.ids, strict=True)], pa.uint64()),
-        pa.array(found.errors, pa.string()),
-        pa.array(found.unlike, pa.bool_()),
-        array,
-    ]
-    return pa.table(columns, schema=pa.schema([*parts_of.PLACE, of_array]))
-
-
 @dataclass(frozen=True)
 class _Writing:
     """Writes a batch as a part, and says how many rows it had."""
@@ -225,24 +207,19 @@ class _Writing:
         return pa.table({"rows": [len(batch)]})
 
 
-def _source(readings: Sequence[Decoding | Reusing], row_bytes: int) -> Any:
-    """The readings as a datasource of Ray Data, a task each."""
+def _source(readings: Sequence[Callable[[], Iterable[pa.Table]]], rows: Sequence[int], row_bytes: int) -> Any:
+    """The readings as a datasource of Ray Data, a task each, of so many rows."""
     from ray.data.block import BlockMetadata
     from ray.data.datasource import Datasource, ReadTask
 
     class Pool(Datasource):  # Ray Data names its operators by it
         def estimate_inmemory_data_size(self) -> int | None:
-            return sum(one.rows for one in readings) * row_bytes
+            return sum(rows) * row_bytes
 
         def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
             return [
-                ReadTask(
-                    one.tables,
-                    BlockMetadata(
-                        num_rows=one.rows, size_bytes=one.rows * row_bytes, input_files=None, exec_stats=None
-                    ),
-                )
-                for one in readings
+                ReadTask(one, BlockMetadata(num_rows=n, size_bytes=n * row_bytes, input_files=None, exec_stats=None))
+                for one, n in zip(readings, rows, strict=True)
             ]
 
     return Pool()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Trained, TrainingSettings
@@ -157,6 +160,7 @@ def pool(own: Path, monkeypatch: pytest.MonkeyPatch) -> PoolFiles:
     """The pool in batches and parts of few rows, so that there are many."""
     monkeypatch.setattr(stream, "BATCH_BYTES", 48 * 64)
     monkeypatch.setattr(stream.parts_of, "ROWS", 96)
+    monkeypatch.setattr(stream, "ROWS_ALONE", 96)
     return PoolFiles.of(
         sorted((own / "pool").glob("*.parquet")), "image", (8, 8, 1), Format(like=("labeled row 0", (8, 8, 1)))
     )
@@ -208,6 +212,31 @@ def test_a_pass_that_cannot_be_made_ends(
     with pytest.raises(RunError, match="same command again to continue") as error:
         stream.run(session, pool, Parts(tmp_path, MARGINS), computed, arguments, lambda rows: None)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_decoding_apart_from_computing_as_for_a_gpu_finds_the_same(
+    session: Session, pool: PoolFiles, trained: tuple[TrainingSettings, Trained], tmp_path: Path
+) -> None:
+    settings, f = trained
+    arguments = (stream.held(training.to_arrays(f)), settings, session.device, session.cpus)
+    one_actor = replace(session, num_workers=1)  # the other CPU decodes
+    found = []
+    for apart in (False, True):
+        parts = Parts(tmp_path / str(apart), MARGINS)
+        stream.run(one_actor, pool, parts, pool_actors.Margins, arguments, lambda rows: None, apart=apart)
+        table = pa.concat_tables(table for _, table in parts.tables(pool, MARGINS.names))
+        found.append(table.sort_by([("file", "ascending"), ("row", "ascending")]))
+    assert len(found[0]) == len(pool) and found[0].equals(found[1])
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 7))
+def test_batches_hold_the_rows_in_their_order(lengths: list[int], rows: int) -> None:
+    starts = np.cumsum([0, *lengths])
+    tables = [pa.table({"n": np.arange(a, b)}) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    found = [batch.column("n").to_pylist() for batch in pool_actors.in_batches(iter(tables), rows)]
+    assert [n for batch in found for n in batch] == list(range(sum(lengths)))
+    assert all(len(batch) == rows for batch in found[:-1]) and all(0 < len(batch) <= rows for batch in found[-1:])
 
 
 @pytest.mark.slow

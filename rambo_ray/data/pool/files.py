@@ -28,7 +28,8 @@ from rambo_ray.errors import UserError
 
 IDS_AT_ONCE = 65536
 BATCH = 1024  # rows decoded at a time
-READ_ROWS = 65536  # rows of one read, about: whole row groups of one file
+READS_OF_A_GROUP = 16
+READ_ROWS = 65536  # rows of one read, about, where nobody asks for another number
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,10 @@ class PoolFiles:
         """Position of each file's first row, int64."""
         return np.concatenate([[0], np.cumsum([file.rows for file in self.files])])[:-1].astype(np.int64)
 
-    def reads(self, wanted: Mapping[str, np.ndarray] | None = None) -> list[Read]:
+    def reads(self, wanted: Mapping[str, np.ndarray] | None = None, rows_each: int = READ_ROWS) -> list[Read]:
         """What must be read for the `wanted` rows, bool [rows], of files by their keys; of None all there are.
 
-        Each read is whole row groups of one file that follow each other, of about READ_ROWS rows.
+        Each read is whole row groups of one file that follow each other, of about `rows_each` rows.
         """
         found = []
         for file in self.files:
@@ -146,7 +147,7 @@ class PoolFiles:
                 while (
                     count < len(needed)
                     and needed[count] == needed[0] + count
-                    and rows + file.groups[needed[count]] <= READ_ROWS
+                    and rows + file.groups[needed[count]] <= rows_each
                 ):
                     rows += file.groups[needed[count]]
                     count += 1
@@ -179,6 +180,21 @@ class Read:
         """A worker needs of the pool this file alone."""
         alone = replace(self.pool, files=(self.file,))
         return Read, (alone, self.file, self.groups, self.first, self.wanted)
+
+    def divided(self, rows: int) -> list[Read]:
+        """The same as reads of about so many wanted rows, where it is of one row group; not too many of them.
+
+        Each reads the row group from its start, but decodes its own rows only.
+        """
+        if len(self.groups) > 1:
+            return [self]
+        chosen = np.flatnonzero(self.wanted)
+        found = []
+        for part in np.array_split(chosen, min(max(1, round(len(chosen) / rows)), READS_OF_A_GROUP)):
+            wanted = np.zeros_like(self.wanted)
+            wanted[part] = True
+            found.append(replace(self, wanted=wanted))
+        return found
 
     def batches(self) -> Iterator[Rows]:
         """The wanted rows, images decoded, in their order. Raises UserError where the file is not as it was."""

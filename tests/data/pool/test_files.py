@@ -16,7 +16,7 @@ from PIL import Image
 from rambo_ray.data import parquet
 from rambo_ray.data.decoding import decode
 from rambo_ray.data.images import Format, Images
-from rambo_ray.data.pool.files import PoolFiles
+from rambo_ray.data.pool.files import READS_OF_A_GROUP, PoolFiles
 from rambo_ray.errors import UserError
 
 LIKE = ("labeled row 0", (8, 8, 1))
@@ -93,6 +93,22 @@ def test_only_wanted_rows_are_decoded_and_only_their_row_groups_read(tmp_path: P
     ]
     rows = [int(row) for read in reads for part in read.batches() for row in part.rows]
     assert rows == [6, 24, 0]
+
+
+def test_a_large_row_group_is_divided_and_several_are_not(tmp_path: Path) -> None:
+    pixels = some(50)
+    files = write(tmp_path, pixels, (50,), 50, ids=[f"p{i}" for i in range(50)])
+    pool = pool_of(files)
+    wanted = {pool.files[0].key: np.delete(np.arange(50), [3, 17, 44])}
+    (read,) = pool.reads(pool.masks(wanted))
+    parts = read.divided(10)
+    assert [int(part.wanted.sum()) for part in parts] == [10, 10, 9, 9, 9]
+    rows = [int(row) for part in parts for found in part.batches() for row in found.rows]
+    assert rows == wanted[pool.files[0].key].tolist()
+    assert len(read.divided(1)) == READS_OF_A_GROUP and len(read.divided(100)) == 1
+
+    several = pool_of(write(tmp_path / "several", pixels, (50,), 10)).reads()
+    assert [len(one.groups) for one in several] == [5] and several[0].divided(10) == several
 
 
 def test_a_read_that_was_sent_knows_one_file_and_reads_the_same(tmp_path: Path) -> None:
