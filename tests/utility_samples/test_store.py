@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from rambo_ray.utility_samples import parts
 from rambo_ray.utility_samples.sampling import Measurement, UtilitySample, nested_samples, offline_pairs, sample_id
 from rambo_ray.utility_samples.store import SCHEMA, SampleStore
 
@@ -170,13 +173,18 @@ class TestFiles:
         store, drawn = SampleStore(tmp_path, "accuracy"), samples()
         store.append(drawn[:2])
 
-        def stop(*arguments: object, **_: object) -> None:
-            if stopped_at == "half the file":
-                Path(str(arguments[1])).write_bytes(b"PAR1 and no more")
+        @contextmanager
+        def stopped(path: Path) -> Iterator[Path]:
+            temporary = path.with_name(f".{path.name}.half.tmp")
+            yield temporary
+            temporary.write_bytes(temporary.read_bytes()[:100])
+            raise KeyboardInterrupt
+
+        def stop(*_: object) -> None:
             raise KeyboardInterrupt
 
         if stopped_at == "half the file":
-            monkeypatch.setattr(pq, "write_table", stop)
+            monkeypatch.setattr(parts, "replacing", stopped)
         else:
             monkeypatch.setattr(os, "replace", stop)
         with pytest.raises(KeyboardInterrupt):
