@@ -22,6 +22,7 @@ from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import NONE, LabeledArrays, Problem
+from rambo_ray.embeddings.weights import ResNetWeights
 from rambo_ray.pipeline import plan
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.plan import Plan
@@ -38,7 +39,8 @@ class Material:
     """What rounds are played with: S_0 and S_val with what f sees of them, and the real round's size.
 
     problem: S_0, S_val and what was rejected; of its pool one image is enough. labeled, validation: what f sees;
-    rejected [R, ...] likewise. training: how f is trained. num_pool: images of the real pool.
+    rejected [R, ...] likewise. training: how f is trained. num_pool: images of the real pool. frozen: the
+    weights of frozen ImageNet features, where u_hat wants them; default: those that the configuration names.
     """
 
     problem: Problem
@@ -47,6 +49,7 @@ class Material:
     rejected: np.ndarray
     training: TrainingSettings
     num_pool: int
+    frozen: ResNetWeights | None = None
 
     def take(self, positions: np.ndarray) -> LabeledArrays:
         """Those at `positions` in S_val and then what was rejected, whose label is NONE."""
@@ -83,7 +86,7 @@ def plan_of(config: Config, material: Material, fold: Fold, bought: float) -> Pl
         pool=problem.validation.take(fold.pool[fold.pool < v]).unlabeled(),  # a plan only counts them
         rejected=rejected,
     )
-    return plan.make(own, known, material.training)
+    return plan.make(own, known, material.training, material.frozen)
 
 
 def play(
@@ -100,7 +103,7 @@ def play(
 
     Raises UserError as `plan_of`.
     """
-    todo = plan_of(config, material, fold, bought).on(device)
+    todo = plan_of(config, material, fold, bought)
     if not any(method.fits for method in competitors):
         todo = todo.without_samples()
     labeled = LabeledArrays(material.labeled, material.problem.labeled.labels)

@@ -18,19 +18,28 @@ import torch
 from torch import Tensor
 
 from rambo_ray.classifier import kernels
+from rambo_ray.classifier.abilities import Abilities
 from rambo_ray.classifier.kernels import AdamStep
 from rambo_ray.classifier.networks import Classifier, MnistNet
 
 UNITS = (32, 64)  # of conv1 and conv2
 
 
-def compiles(network: type[Classifier] | None, precision: str, device: torch.device, setting: str = "auto") -> bool:
-    """Whether such networks train there, and in that precision, in compiled kernels: may they, and can this machine.
+def compiles(
+    network: type[Classifier] | None,
+    precision: str,
+    device: torch.device,
+    setting: str = "auto",
+    abilities: Abilities | None = None,
+) -> bool:
+    """Whether such networks train there, and in that precision, in compiled kernels: may they, and can the machine.
 
-    setting: what `classifier.kernels` says, auto or off.
+    setting: what `classifier.kernels` says, auto or off; abilities: of the machines in question, default: this one's.
     """
     if setting == "off" or network is not MnistNet or device.type != "cpu":
         return False
+    if abilities is not None:
+        return abilities.tiles if precision == "bfloat16" else abilities.kernels
     return kernels.tiles() if precision == "bfloat16" else kernels.library() is not None
 
 

@@ -8,7 +8,9 @@ from typing import Literal
 
 import torch
 
+from rambo_ray.classifier import abilities as able
 from rambo_ray.classifier import estimators, mnist_steps
+from rambo_ray.classifier.abilities import Abilities
 from rambo_ray.classifier.networks import NETWORKS, Shape, source_of
 from rambo_ray.config.schema import ClassifierConfig, is_estimator, is_head
 from rambo_ray.errors import UserError
@@ -101,12 +103,18 @@ class TrainingSettings:
         )
         return made.on(device, classifier.precision)
 
-    def on(self, device: Device, precision: str) -> TrainingSettings:
-        """The same on a kind of device, with what a configuration's `precision` means there."""
+    def on(self, device: Device, precision: str, abilities: Abilities | None = None) -> TrainingSettings:
+        """The same on a kind of device, with what a configuration's `precision` means there.
+
+        abilities: of the machines that will train, where this is not the only one: none trains in kernels that
+        another lacks.
+        """
+        kernels: Kernels = self.kernels if abilities is None or abilities.kernels else "off"
         # CPUs differ in how they compute in bfloat16, and for a head it would not be faster.
         if self.reproducible == "any_x86" or is_head(self.classifier):
-            return replace(self, precision="float32")
-        return replace(self, precision=choose_precision(precision, device, self.classifier, self.kernels))
+            return replace(self, precision="float32", kernels=kernels)
+        chosen = choose_precision(precision, device, self.classifier, kernels, abilities)
+        return replace(self, precision=chosen, kernels=kernels)
 
     def identity(self) -> str:
         """Canonical JSON of the settings, for content hashes; of your own network the name and its source's digest.
@@ -131,31 +139,40 @@ class TrainingSettings:
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
-def choose_precision(setting: str, device: Device, classifier: str, kernels: Kernels = "auto") -> Precision:
+def choose_precision(
+    setting: str, device: Device, classifier: str, kernels: Kernels = "auto", abilities: Abilities | None = None
+) -> Precision:
     """The precision a setting means for a classifier on a device: auto is bfloat16 only where that is faster.
 
     A CPU without AMX or AVX512-BF16 emulates bfloat16 far slower than it computes float32. For
     mnist_net the compiled kernels come first, in bfloat16 where the CPU multiplies it in tiles (AMX): what
-    autocast leaves is the traffic to memory, and they spare it.
+    autocast leaves is the traffic to memory, and they spare it. abilities: of the machines that will train;
+    default: this one's.
     """
     if setting == "float32" or setting == "bfloat16":
         return setting  # type: ignore[return-value]
     precisions: tuple[Precision, ...] = ("bfloat16", "float32")
     for precision in precisions:
-        if choose_kernels(classifier, precision, device, kernels) == "compiled":
+        if choose_kernels(classifier, precision, device, kernels, abilities) == "compiled":
             return precision
     if torch.device(device).type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = able.cuda_bfloat16() if abilities is None else abilities.cuda_bfloat16
     else:
-        # Private names, so absent ones must not break a run: then float32 is always right.
-        tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        native = any(getattr(torch.cpu, test, bool)() for test in tests)
+        native = able.bfloat16() if abilities is None else abilities.bfloat16
     return "bfloat16" if native else "float32"
 
 
 def choose_kernels(
-    classifier: str, precision: Precision, device: Device, kernels: Kernels = "auto"
+    classifier: str,
+    precision: Precision,
+    device: Device,
+    kernels: Kernels = "auto",
+    abilities: Abilities | None = None,
 ) -> Literal["compiled", "torch"]:
-    """Who computes a classifier's trainings there: `classifier.kernels`, if allowed and this machine can, or torch."""
+    """Who computes a classifier's trainings there: `classifier.kernels`, if allowed and the machine can, or torch.
+
+    abilities: of the machines that will train; default: this one's.
+    """
     network = NETWORKS.get(classifier)
-    return "compiled" if mnist_steps.compiles(network, precision, torch.device(device), kernels) else "torch"
+    compiled = mnist_steps.compiles(network, precision, torch.device(device), kernels, abilities)
+    return "compiled" if compiled else "torch"

@@ -134,7 +134,7 @@ def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -
         store = PlayStore(None if output is None else output.folder / "rounds", digests)
         for line in store.said:
             stages.say(line)
-        with connect(config.cluster) as session:
+        with connect(config.cluster, stages.say) as session:
             stages.say(f"Ray: {session.describe()}")
             made, mix = backtest.material(session, config, seen, num_pool, stages)
             drawn = draw(config, made, mix, asked.folds, rules)

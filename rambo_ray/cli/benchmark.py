@@ -16,7 +16,7 @@ from rambo_ray.benchmark.results import METRICS, Results
 from rambo_ray.benchmark.runs import Failure, RunStore
 from rambo_ray.cli import ready
 from rambo_ray.cli.entry import shown
-from rambo_ray.cluster import benchmark
+from rambo_ray.cluster import benchmark, nodes
 from rambo_ray.cluster.session import connect
 from rambo_ray.errors import UserError
 from rambo_ray.pipeline import claims
@@ -83,9 +83,10 @@ def execute(
     claims.make(folder)
     where, failures = folder.resolve(), list[Failure]()
     if compute and missing:
-        with locks.held(where / locks.RUN), connect(base.cluster) as session:
+        with locks.held(where / locks.RUN), connect(base.cluster, stages.say) as session:
             files.remove_leftovers(where)
             run_log.keep(where)
+            nodes.check_folder(where)
             stages.say(f"Ray: {session.describe()}")
             kept = SampleStore(samples or where / "work" / "utility_samples", base.utility_samples.utility)
             for line in kept.said:

@@ -66,7 +66,7 @@ def execute(config: Config, folder: str, stages: Stages | None = None) -> Measur
 
 def _collected(todo: Plan, problem: Problem, output: Output, stages: Stages, began: float) -> Measured:
     config = todo.config
-    with connect(config.cluster) as session:
+    with connect(config.cluster, stages.say) as session:
         stages.say(f"Ray: {session.describe()}")
         store = SampleStore.of_run(output.folder, config)
         for line in store.said:
@@ -74,7 +74,7 @@ def _collected(todo: Plan, problem: Problem, output: Output, stages: Stages, beg
         if is_head(config.classifier.name):
             stages.begin("embeddings")
         seen = embed.inputs(session, config, problem, None, stages.progress)
-        cluster = ClusterRun(session, todo.on(session.device), problem, None, seen)
+        cluster = ClusterRun(session, todo.on(session.device, session.abilities), problem, None, seen)
         if todo.mock_pool is not None:  # which rounds a run draws depends on the evidence
             stages.begin("evidence")
             cluster.draw_rounds(stages.progress)

@@ -25,7 +25,9 @@ def describe(config: Config, problem: Problem) -> str:
 
 def describe_cluster(session: Session, settings: TrainingSettings) -> str:
     """The cluster, and how f trains on it, in a line."""
-    kernels = choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels)
+    kernels = choose_kernels(
+        settings.classifier, settings.precision, session.device, settings.kernels, session.abilities
+    )
     how = " in compiled kernels" if kernels == "compiled" else ""
     how += ", as on any x86 CPU" if settings.reproducible == "any_x86" else ""
     head = ", a head on embeddings," if settings.embedding else ""

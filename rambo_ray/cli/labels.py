@@ -172,8 +172,8 @@ def _worth(
     places = {name: place for place, name in enumerate(problem.pool.ids)}
     acquired = np.array([places[answer.id] for answer in answers], dtype=np.int64)
     todo = plan.make(config, problem)
-    with connect(config.cluster) as session:
-        todo = todo.on(session.device)
+    with connect(config.cluster, stages.say) as session:
+        todo = todo.on(session.device, session.abilities)
         stages.begin("final classifier")
         seen = embed.inputs(session, config, problem, revealed, stages.progress)
         cluster = ClusterRun(session, todo, problem, revealed, seen)

@@ -46,8 +46,8 @@ def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0)
     config = todo.config
     stages.say("\n".join([describe(config, problem), *chosen, *todo.said]))
     labeled, validation, embed_s = LabeledArrays.of(problem.labeled), LabeledArrays.of(problem.validation), 0.0
-    with connect(config.cluster) as session:
-        todo = todo.on(session.device)
+    with connect(config.cluster, stages.say) as session:
+        todo = todo.on(session.device, session.abilities)
         stages.say(describe_cluster(session, todo.training))
         if is_head(config.classifier.name):
             labeled, validation, embed_s = probe.embedded(session, config, problem)

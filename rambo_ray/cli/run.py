@@ -19,6 +19,7 @@ from rambo_ray.cli.next_round import configuration
 from rambo_ray.cli.plan import forecast_costs
 from rambo_ray.cluster import pick
 from rambo_ray.cluster.pick import Picked
+from rambo_ray.cluster.run import check_reach
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem, Revealed
@@ -119,11 +120,12 @@ def _picked(
         kept.append(selection)
 
     try:
-        with connect(config.cluster) as session:
-            todo = todo.on(session.device)
+        with connect(config.cluster, stages.say) as session:
+            todo = todo.on(session.device, session.abilities)
             stages.say(describe_cluster(session, todo.training))
             if config.acquisition.strategy != "rambo":
                 return by_strategy(todo, problem, revealed, session, output, stages, began, keep)
+            check_reach(todo, problem, output.folder)
             outcome = run(todo, problem, revealed, session, output.folder, stages, keep)
             problem, revealed = outcome.problem, outcome.revealed
             metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
@@ -243,7 +245,9 @@ def _metrics(
             "passes_per_second": images_seen / training_s if training_s else None,
         },
         "precision": settings.precision,
-        "kernels": choose_kernels(settings.classifier, settings.precision, session.device, settings.kernels),
+        "kernels": choose_kernels(
+            settings.classifier, settings.precision, session.device, settings.kernels, session.abilities
+        ),
         "reproducible": settings.reproducible,
         "cluster": session.describe(),
     }

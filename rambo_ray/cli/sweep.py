@@ -10,7 +10,7 @@ from typing import Any
 from rambo_ray.annotation import rounds
 from rambo_ray.cli import ready
 from rambo_ray.cli.entry import configuration, shown
-from rambo_ray.cluster import prepare, sweep
+from rambo_ray.cluster import concurrency, nodes, prepare, sweep
 from rambo_ray.cluster.prepare import Request
 from rambo_ray.cluster.session import connect
 from rambo_ray.cluster.sweep import Study
@@ -83,8 +83,9 @@ def execute(
         for line in output.said:
             stages.say(line)
         cluster = base.cluster.model_copy(update={"dashboard": base.cluster.dashboard or space.num_workers > 0})
-        with connect(cluster) as session:
-            sweep.concurrency(session, space)
+        with connect(cluster, stages.say) as session:
+            concurrency.most(session, space)
+            nodes.check_folder(output.folder)
             stages.say(f"Ray: {session.describe()}")
             store = SampleStore(samples or output.folder / "utility_samples", base.utility_samples.utility)
             for line in store.said:

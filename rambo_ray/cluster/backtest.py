@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import ray
-import torch
 
 from rambo_ray.backtest import mix, playing
 from rambo_ray.backtest.folds import Fold, Shares
@@ -22,12 +21,15 @@ from rambo_ray.benchmark.experiment import Method
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.session import Session
+from rambo_ray.cluster.shipped import shipped
 from rambo_ray.cluster.tasks import fetch
 from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.problem import LabeledArrays, Problem
+from rambo_ray.machines.begin import Begin
 from rambo_ray.pipeline import plan
 from rambo_ray.progress import Stages
+from rambo_ray.utility_model import features
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,20 @@ def material(
         stages.begin("embeddings")
     seen = embed.inputs(session, config, problem, None, stages.progress)
     stages.begin("classes of the pool")
-    settings = plan.training_settings(config, problem).on(session.device, config.classifier.precision)
+    settings = plan.training_settings(config, problem).on(
+        session.device, config.classifier.precision, session.abilities
+    )
     validation = LabeledArrays(seen.validation, problem.validation.labels)
     task = ray.remote(_mix).options(**session.options, max_retries=session.config.max_tries)
-    how = (settings, config.seed, session.device, session.cpus)
+    how = (settings, config.seed, session.device, session.begin)
     found: np.ndarray = fetch(
         task.remote(problem.labeled.labels, validation, ray.put(seen.pool), *how), "the classes of the pool"
     )
     stages.end()
-    return Material(single(problem), seen.labeled, seen.validation, seen.rejected, settings, num_pool), found
+    kind = features.choose(config.utility_model, problem.shape, config.classifier.name)
+    frozen = shipped(features.frozen_weights(kind, config.utility_model))
+    made = Material(single(problem), seen.labeled, seen.validation, seen.rejected, settings, num_pool, frozen)
+    return made, found
 
 
 def run(
@@ -101,9 +108,9 @@ def run(
     shown = stages.progress(len(queue))
     task = ray.remote(_play).options(**session.options, max_retries=session.config.max_tries)
     shared = ray.put(made)
-    how = (session.models_at_once or 1, session.device, session.cpus)
+    how = (session.models_at_once or 1, session.device, session.begin)
     for (fold, _), ref in run_tasks(
-        queue, lambda piece: task.remote(config, shared, *piece, rules, *how), session.num_workers
+        queue, lambda piece: task.remote(config, shared, *piece, rules, *how), session.num_workers, session.options
     ):
         store.add(identity, fold.number, fold.judges, fetch(ref, f"round {fold.number}"))
         shown.advance()
@@ -118,9 +125,9 @@ def _mix(
     settings: TrainingSettings,
     seed: int,
     device: str,
-    threads: int,
+    begin: Begin,
 ) -> np.ndarray:
-    torch.set_num_threads(threads)
+    begin()
     return mix.class_mix(labels, *mix.pool_posterior(validation, pool, settings, seed, device))
 
 
@@ -132,7 +139,7 @@ def _play(
     rules: Rules,
     at_once: int,
     device: str,
-    threads: int,
+    begin: Begin,
 ) -> list[Play]:
-    torch.set_num_threads(threads)
+    begin()
     return playing.play(config, made, fold, competitors, rules.shares.bought, rules.draws, device, at_once)

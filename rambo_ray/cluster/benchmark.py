@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.exceptions import RayError
 
 from rambo_ray import run_log, seeds
@@ -30,6 +29,7 @@ from rambo_ray.cluster.fit import fit_here
 from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.config.schema import Config
+from rambo_ray.machines.begin import Begin
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, Retrained, retrain
 from rambo_ray.progress import Progress, Stages
@@ -117,7 +117,7 @@ def _play(
     refs = [ray.put(prepared) for prepared in made]
 
     def start(piece: _Selection | _Training) -> ray.ObjectRef:
-        where, how = refs[piece.group], (session.device, session.cpus)
+        where, how = refs[piece.group], (session.device, session.begin)
         if isinstance(piece, _Selection):
             parts = [(pending.budget, pending.config) for pending in piece.runs]
             return select.remote(where, piece.method, parts, str(work), *how)
@@ -125,7 +125,7 @@ def _play(
         return train.remote(where, positions, piece.pending.config.seed, *how)
 
     queue: deque[_Selection | _Training] = deque(_selections(wave))
-    for piece, ref in run_tasks(queue, start, session.num_workers):
+    for piece, ref in run_tasks(queue, start, session.num_workers, session.options):
         runs = piece.runs if isinstance(piece, _Selection) else (piece.pending,)
         try:
             result = ray.get(ref)
@@ -160,9 +160,9 @@ def _selections(wave: Sequence[RunGroup]) -> list[_Selection]:
 
 
 def _select(
-    prepared: PreparedProblem, method: Method, runs: Sequence[tuple[int, Config]], work: str, device: str, threads: int
+    prepared: PreparedProblem, method: Method, runs: Sequence[tuple[int, Config]], work: str, device: str, begin: Begin
 ) -> Picked:
-    torch.set_num_threads(threads)
+    begin()
     began = time.monotonic()
     largest, config = max(runs, key=lambda pending: pending[0])
 
@@ -174,8 +174,8 @@ def _select(
     return Picked(picked, ranking, time.monotonic() - began, fit_seconds)
 
 
-def _train(prepared: PreparedProblem, positions: np.ndarray, seed: int, device: str, threads: int) -> Retrained:
-    torch.set_num_threads(threads)
+def _train(prepared: PreparedProblem, positions: np.ndarray, seed: int, device: str, begin: Begin) -> Retrained:
+    begin()
     return retrain(prepared, positions, seeds.integer(seed, "final_classifier"), device)
 
 

@@ -18,6 +18,7 @@ from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.workers import Usage, work_through
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.errors import RunError
+from rambo_ray.machines.begin import Begin
 from rambo_ray.pipeline import left_out
 from rambo_ray.pipeline.left_out import Quarantined
 from rambo_ray.pipeline.plan import Measured, Plan
@@ -73,13 +74,11 @@ class _RetrainActor:
         self,
         jobs: Sequence[tuple[ray.ObjectRef, ray.ObjectRef, MeasurementSettings, MockPool | None]],
         device: str,
-        threads: int,
+        begin: Begin,
         at_once: int | None,
         gpus: float,
     ) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
+        begin()
         self.jobs, self.device, self.fixed, self.gpus = jobs, device, at_once, gpus
         self.job = -1
 
@@ -212,12 +211,13 @@ def _measure(
             again: list[Piece] = []
             for position, found in work_through(
                 [(p.job, p.subsets, p.first) for p in pieces],
-                lambda: actor.remote(parts, session.device, session.cpus, session.models_at_once, session.gpus),
+                lambda: actor.remote(parts, session.device, session.begin, session.models_at_once, session.gpus),
                 session.num_workers,
                 max_tries=session.config.max_tries,
                 name=lambda piece: _named([indices for indices, _ in piece[1]]),
                 usage=usage,
                 on_retry=shown.fail,
+                asked=session.options,
                 on_given_up=given_up,
                 weights=[p.weight for p in pieces],
             ):

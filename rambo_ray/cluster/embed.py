@@ -24,6 +24,7 @@ from rambo_ray.data.problem import Inputs, Problem, Revealed
 from rambo_ray.embeddings import given, networks, own, reduce, weights
 from rambo_ray.embeddings.cache import FeatureCache
 from rambo_ray.embeddings.weights import Source
+from rambo_ray.machines.begin import Begin
 from rambo_ray.progress import Progress
 
 CHUNK = 32 * networks.BATCH  # images of a task, and of a file of the cache
@@ -102,25 +103,27 @@ def _embedded(
     task = ray.remote(_embed).options(**wanted, max_retries=session.config.max_tries)
     workers = session.num_workers * (session.cpus if session.device == "cpu" else 1)
 
-    def start(number: int) -> ray.ObjectRef:
-        return task.remote(source, held, np.stack([pixels[digest] for digest in chunks[number]]), session.device)
+    how = (session.device, session.begin.with_threads(1))
 
-    for number, ref in run_tasks(deque(range(len(chunks))), start, workers):
+    def start(number: int) -> ray.ObjectRef:
+        return task.remote(source, held, np.stack([pixels[digest] for digest in chunks[number]]), *how)
+
+    for number, ref in run_tasks(deque(range(len(chunks))), start, workers, wanted):
         yield chunks[number], fetch(ref, "embeddings of the images")
 
 
-def _embed(source: Source, state: dict[str, np.ndarray], pixels: np.ndarray, device: str) -> np.ndarray:
-    torch.set_num_threads(1)
+def _embed(source: Source, state: dict[str, np.ndarray], pixels: np.ndarray, device: str, begin: Begin) -> np.ndarray:
+    begin()
     network = source.build({key: torch.tensor(value) for key, value in state.items()})
     return networks.features(network, pixels, device)
 
 
 def _arithmetic(session: Session) -> list[str]:
-    """What rounding depends on: features of one kind of machine must not get into a run on another.
-
-    The workers are taken to be machines of the driver's kind.
-    """
+    """What rounding depends on: features of one kind of machine must not get into a run on another."""
     if session.device != "cpu":
         return [torch.__version__, session.device]
-    cpu = torch.backends.cpu.get_cpu_capability()
-    return [torch.__version__, session.config.reproducible if session.config.reproducible != "machine" else cpu]
+    if session.config.reproducible != "machine":
+        return [torch.__version__, session.config.reproducible]
+    agreement = session.agreement
+    capability = torch.backends.cpu.get_cpu_capability() if agreement is None else agreement.capability
+    return [torch.__version__, capability]

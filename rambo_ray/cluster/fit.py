@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ import ray
 import ray.train
 import torch
 from ray.exceptions import RayError
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
 from rambo_ray import run_log
-from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.cluster import nodes
+from rambo_ray.cluster.session import Session, cause_of, slots
+from rambo_ray.cluster.waiting import until_room
 from rambo_ray.errors import RunError
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.utility_model import checkpoints, quadratic
@@ -52,12 +55,13 @@ def fit_on_cluster(
     storage: Path,
     done: Callable[[Mapping[str, float]], None],
     say: Callable[[str], None] = _log.warning,
+    told: UserCallback | None = None,
 ) -> FitResult:
     """`fitting.fit` under a TorchTrainer with cluster.fit_workers workers; `done` sees each epoch's metrics.
 
     Checkpoints lie in `storage`, which every node must reach; a fit that is finished there is read
     back, and `done` sees its last epoch only. One that is damaged there is set aside, as `say` is told, and
-    made again. Raises RunError where the workers cannot start or keep
+    made again. told: whom Ray Train tells of each epoch, too. Raises RunError where the workers cannot start or keep
     dying.
     """
     for name, value in _ENVIRONMENT.items():
@@ -68,11 +72,12 @@ def fit_on_cluster(
     if finished is not None:
         done(finished.history[-1])
         return finished
-    monitor = ray.remote(_Monitor).options(num_cpus=0).remote()
-    use_gpu = session.gpus > 0 and session.total_gpus >= session.config.fit_workers
+    called = f"{name}-{secrets.token_hex(4)}"  # it dies with this process, which who holds the name can see
+    monitor = ray.remote(_Monitor).options(num_cpus=0, name=called).remote()
+    use_gpu = _on_gpus(session)
     trainer = TorchTrainer(
         _train_loop,
-        train_loop_config={"task": ray.put(task), "monitor": monitor, "threads": session.cpus},
+        train_loop_config={"task": ray.put(task), "monitor": monitor, "name": called, "begin": session.begin},
         scaling_config=ScalingConfig(
             num_workers=session.config.fit_workers,
             use_gpu=use_gpu,
@@ -84,6 +89,7 @@ def fit_on_cluster(
             failure_config=FailureConfig(max_failures=session.config.max_tries, controller_failure_limit=1),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="ERROR"),
+            callbacks=None if told is None else [told],
         ),
     )
     # Ray's own handler of SIGINT ends the process with exit code 0.
@@ -98,12 +104,32 @@ def fit_on_cluster(
             cause = cause_of(next(iter(failures.values())))
             if "CheckpointManagerInitializationError" in cause:  # its list is another version's, or wrong otherwise
                 checkpoints.abandon(storage / name, cause, say)
-                return fit_on_cluster(session, task, storage, done, say=say)
+                return fit_on_cluster(session, task, storage, done, say=say, told=told)
             raise RunError(
                 f"the fit of u_hat failed ({cause}); its checkpoints are in "
                 f"{storage}, run the same command again to continue"
             ) from error
     return result.return_value
+
+
+def wait_for_room(session: Session) -> None:
+    """Until a fit's workers have room, where others hold it now; says so meanwhile.
+
+    Ray Train itself would wait for a while without a word, and give up.
+    """
+    workers, gpus = session.config.fit_workers, 1 if _on_gpus(session) else 0
+
+    def places(resources: Iterable[Mapping[str, float]]) -> int:
+        return slots(resources, session.cpus, gpus)
+
+    if places(node["Resources"] for node in nodes.alive()) >= workers:
+        asked = {"num_cpus": session.cpus, "num_gpus": gpus}
+        what = f"the {workers} workers of the fit" if workers > 1 else "the worker of the fit"
+        until_room(what, asked, lambda: places(nodes.free()), workers, workers)
+
+
+def _on_gpus(session: Session) -> bool:
+    return session.gpus > 0 and session.total_gpus >= session.config.fit_workers
 
 
 def fit_here(
@@ -141,11 +167,12 @@ def fit_here(
 
 
 def _train_loop(config: dict[str, Any]) -> FitResult:
-    torch.set_num_threads(config["threads"])
+    config["begin"]()
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     task: FitInput = ray.get(config["task"])
     device = str(ray.train.torch.get_device())
+    of_trainer = {"placement_group": _placement_group(), "monitor": config["name"]}
 
     def report(metrics: Mapping[str, float], state: Callable[[], State]) -> None:
         name = checkpoints.of_epoch(int(metrics["iteration"]), int(metrics["epoch"]))
@@ -155,7 +182,7 @@ def _train_loop(config: dict[str, Any]) -> FitResult:
                 torch.save(state(), Path(folder) / checkpoints.STATE)
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
                 config["monitor"].add.remote(dict(metrics))
-            ray.train.report(dict(metrics), checkpoint=checkpoint, checkpoint_dir_name=name)
+            ray.train.report(dict(metrics) | of_trainer, checkpoint=checkpoint, checkpoint_dir_name=name)
 
     resume_from = None
     checkpoint = ray.train.get_checkpoint()
@@ -164,6 +191,12 @@ def _train_loop(config: dict[str, Any]) -> FitResult:
             resume_from = checkpoints.read(Path(folder) / checkpoints.STATE, device)
     group = Group(task.config.shards, rank, size, _all_gather if size > 1 else Group().gather)
     return fit(task, report=report, resume_from=resume_from, group=group, device=device)
+
+
+def _placement_group() -> str:
+    """The id of what Ray Train has reserved for its workers."""
+    group = ray.util.get_current_placement_group()
+    return "" if group is None else group.id.hex()
 
 
 def _all_gather(parts: torch.Tensor) -> torch.Tensor:

@@ -110,7 +110,14 @@ def _embed(
         state = source.state()
         source.build(state)  # what is wrong with the file is said here, in one line
         held = stream.held({key: value.numpy() for key, value in state.items()})
-        stream.run(session, pool, parts, pool_actors.Features, (held, source, session.device), shown.advance)
+        stream.run(
+            session,
+            pool,
+            parts,
+            pool_actors.Features,
+            (held, source, session.device, session.begin.with_threads(1)),
+            shown.advance,
+        )
     shown.close()
 
 
@@ -129,11 +136,11 @@ def passed(
     done = shown(len(pool), None)
     if isinstance(seen, StreamedInputs):
         held = stream.held(base, seen.reduction)
-        arguments = (held, plan.training, session.device, session.cpus)
+        arguments = (held, plan.training, session.device, session.begin)
         stream.run(session, pool, parts, pool_actors.HeadMargins, arguments, done.advance, seen.features)
     else:
         held = stream.held(base)
-        arguments = (held, plan.training, session.device, session.cpus)
+        arguments = (held, plan.training, session.device, session.begin)
         stream.run(session, pool, parts, pool_actors.Margins, arguments, done.advance)
     done.close()
     return parts

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import ray
-import torch
 
 from rambo_ray import seeds
 from rambo_ray.acquisition import greedy
@@ -25,6 +24,7 @@ from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import fetch
 from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.machines.begin import Begin
 from rambo_ray.pipeline import once
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.plan import Plan
@@ -73,7 +73,7 @@ def run(
     shared = ray.put(prepared)
     stages.begin(config.acquisition.strategy)
     options = {**session.options, "max_retries": session.config.max_tries}
-    how = (session.device, session.cpus)
+    how = (session.device, session.begin)
     positions = fetch(
         ray.remote(_pick).options(**options).remote(shared, method, config, *how), config.acquisition.strategy
     )
@@ -103,8 +103,8 @@ def selection(positions: np.ndarray, margins: np.ndarray, config: Config) -> Sel
     )
 
 
-def _pick(prepared: PreparedProblem, method: Method, config: Config, device: str, threads: int) -> np.ndarray:
-    torch.set_num_threads(threads)
+def _pick(prepared: PreparedProblem, method: Method, config: Config, device: str, begin: Begin) -> np.ndarray:
+    begin()
     return methods.pick(prepared, method, config, _fits_nothing, device)[0]
 
 
@@ -112,6 +112,6 @@ def _fits_nothing(task: AnyInput) -> AnyFit:
     raise ValueError("a strategy that fits u_hat is RAMBO's own run")
 
 
-def _train(prepared: PreparedProblem, positions: np.ndarray, seed: int, device: str, threads: int) -> dict[str, float]:
-    torch.set_num_threads(threads)
+def _train(prepared: PreparedProblem, positions: np.ndarray, seed: int, device: str, begin: Begin) -> dict[str, float]:
+    begin()
     return retrain(prepared, positions, seeds.integer(seed, "final_classifier"), device).accuracy

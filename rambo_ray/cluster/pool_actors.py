@@ -20,6 +20,7 @@ from rambo_ray.data.pool.parts import Parts
 from rambo_ray.embeddings import networks
 from rambo_ray.embeddings.reduce import Reduction
 from rambo_ray.embeddings.weights import Source
+from rambo_ray.machines.begin import Begin
 
 # Features reduced at a time, whatever the batch.
 ROWS_REDUCED = 85 * prediction.CHUNK
@@ -41,9 +42,9 @@ class Computed:
 class Margins(Computed):
     """f's margins of images."""
 
-    def __init__(self, held: Sequence[ray.ObjectRef], settings: TrainingSettings, device: str, threads: int) -> None:
+    def __init__(self, held: Sequence[ray.ObjectRef], settings: TrainingSettings, device: str, begin: Begin) -> None:
         """held: the reference of a trained f's arrays."""
-        torch.set_num_threads(threads)
+        begin()
         arrays: Arrays = ray.get(held[0])
         self.model = training.from_arrays(arrays, settings, device).model
         self.settings, self.device = settings, device
@@ -56,9 +57,9 @@ class Margins(Computed):
 class Features(Computed):
     """A frozen network's features of images."""
 
-    def __init__(self, held: Sequence[ray.ObjectRef], source: Source, device: str) -> None:
+    def __init__(self, held: Sequence[ray.ObjectRef], source: Source, device: str, begin: Begin) -> None:
         """held: the reference of the network's weights."""
-        torch.set_num_threads(1)
+        begin()
         state = ray.get(held[0])
         self.network = source.build({key: torch.tensor(value) for key, value in state.items()})
         self.device = device
@@ -78,9 +79,9 @@ class Given(Computed):
 class HeadMargins(Computed):
     """A head's margins of features, which it sees reduced."""
 
-    def __init__(self, held: Sequence[ray.ObjectRef], settings: TrainingSettings, device: str, threads: int) -> None:
+    def __init__(self, held: Sequence[ray.ObjectRef], settings: TrainingSettings, device: str, begin: Begin) -> None:
         """held: the references of a trained head's arrays and of the reduction."""
-        self.margins = Margins(held[:1], settings, device, threads)
+        self.margins = Margins(held[:1], settings, device, begin)
         self.reduction: Reduction = ray.get(held[1])
 
     def of(self, array: np.ndarray) -> tuple[str, pa.Array]:

@@ -36,7 +36,7 @@ def make(session: Session, requests: Sequence[Request], store: SampleStore, stag
         if seen is None:
             seen = embed.inputs(session, config, problem, answers, stages.progress)
             problem, answers, seen = once.thinned_by_embeddings(config, problem, answers, seen)
-        runs.append(ClusterRun(session, r.plan.on(session.device), problem, answers, seen))
+        runs.append(ClusterRun(session, r.plan.on(session.device, session.abilities), problem, answers, seen))
     if any(run.plan.mock_pool is not None for run in runs):
         stages.begin("evidence")
         for run in runs:

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 
 from rambo_ray.cluster import embed
 from rambo_ray.cluster.session import Session
+from rambo_ray.cluster.shipped import shipped
 from rambo_ray.cluster.tasks import fetch
 from rambo_ray.config.schema import Config
 from rambo_ray.data.images import LabeledImages
 from rambo_ray.data.problem import LabeledArrays, Problem
 from rambo_ray.embeddings import given, own, reduce, weights
+from rambo_ray.machines.begin import Begin
 from rambo_ray.pipeline import forecast
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages
@@ -28,10 +29,11 @@ STACK = 32  # models that a GPU is probed with
 def probe(session: Session, todo: Plan, labeled: LabeledArrays, validation: LabeledArrays) -> forecast.Probe:
     """`forecast.probe` on one worker of the cluster, as `todo` would use it."""
     task = ray.remote(_probe).options(**session.options)
-    described = (todo.config, todo.measuring, todo.kind, todo.imagenet_weights, todo.offline or todo.rounds)
+    described = (todo.config, todo.measuring, todo.kind, shipped(todo.imagenet_weights), todo.offline or todo.rounds)
     at_once = session.models_at_once or STACK
     return fetch(
-        task.remote(session.cpus, *described, labeled, validation, session.device, at_once, todo.mock_pool), "the probe"
+        task.remote(session.begin, *described, labeled, validation, session.device, at_once, todo.mock_pool),
+        "the probe",
     )
 
 
@@ -64,6 +66,6 @@ def embedded(session: Session, config: Config, problem: Problem) -> tuple[Labele
     return labeled, validation, spent * at_once / count
 
 
-def _probe(threads: int, *arguments: Any) -> forecast.Probe:
-    torch.set_num_threads(threads)
+def _probe(begin: Begin, *arguments: Any) -> forecast.Probe:
+    begin()
     return forecast.probe(*arguments)

@@ -18,10 +18,11 @@ from rambo_ray.acquisition.baselines.inputs import StrategyInputs
 from rambo_ray.acquisition.candidates import Sloped
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.acquisition.pool_view import PoolView
-from rambo_ray.cluster import evidence, fit, narrow, tasks
+from rambo_ray.cluster import evidence, fit, narrow, nodes, tasks
 from rambo_ray.cluster.collect import Labeled, measure
 from rambo_ray.cluster.evidence import Opinions
 from rambo_ray.cluster.session import Session
+from rambo_ray.cluster.shipped import with_weights
 from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
 from rambo_ray.data.pool.parts import Parts
@@ -40,6 +41,19 @@ from rambo_ray.utility_samples.store import SampleStore
 Shown = Callable[[int, float | None], Progress]
 
 
+def check_reach(plan: Plan, problem: Problem, folder: Path) -> None:
+    """Raise UserError where a node does not reach what its workers read and write beside the object store.
+
+    folder: the run's. The regression that mock rounds are judged by is solved in the driver; what fits a network are
+    workers, and so are those that pass over a pool's files.
+    """
+    streamed = problem.streamed
+    if streamed is not None:
+        nodes.check_files([file.path for file in streamed.files if isinstance(file.path, Path)], "data.pool")
+    if streamed is not None or plan.config.utility_model.architecture != "quadratic":
+        nodes.check_folder(folder)
+
+
 class ClusterRun:
     """A plan on a cluster. `revealed` is read by the evaluation of classifiers and by `final_classifier` only."""
 
@@ -47,7 +61,8 @@ class ClusterRun:
         self, session: Session, plan: Plan, problem: Problem, revealed: Revealed | None, inputs: Inputs | None = None
     ) -> None:
         """inputs: what f sees; default: the images themselves."""
-        self.session, self.plan, self.problem, self.revealed = session, plan, problem, revealed
+        self.session, self.plan = session, with_weights(plan)
+        self.problem, self.revealed = problem, revealed
         self.seen = Inputs.as_given(problem, revealed) if inputs is None else inputs
         self.opinions: Opinions | None = None
 
@@ -154,6 +169,7 @@ class ClusterRun:
         """
         if isinstance(task, QuadraticInput):
             return quadratic.fit(task)
+        fit.wait_for_room(self.session)
         per_iteration = task.config.outer_epochs
         epochs = shown(per_iteration * (1 + len(task.interpolation)), None)
         fitted = fit.fit_on_cluster(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
 
-from rambo_ray import numerics
-from rambo_ray.cluster import starting, watch
+from rambo_ray import limits, numerics
+from rambo_ray.classifier.abilities import Abilities
+from rambo_ray.cluster import nodes, starting, waiting, watch
 from rambo_ray.config.schema import ClusterConfig
 from rambo_ray.errors import UserError
+from rambo_ray.machines.agreement import Agreement
+from rambo_ray.machines.begin import Begin
 
 # POT imports every array library it finds; here it gets numpy arrays only.
 _ENVIRONMENT = {
@@ -24,7 +27,10 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Session:
-    """The cluster as this run uses it: actors and tasks of `cpus` CPUs and `gpus` GPUs each."""
+    """The cluster as this run uses it: actors and tasks of `cpus` CPUs and `gpus` GPUs each.
+
+    agreement: what its nodes have in common; None: it is this machine alone, which nobody can join.
+    """
 
     config: ClusterConfig
     total_cpus: float
@@ -33,6 +39,19 @@ class Session:
     gpus: float
     num_workers: int
     nodes: int
+    agreement: Agreement | None = None
+
+    @property
+    def abilities(self) -> Abilities | None:
+        """What all its nodes can compute f with; None: what this machine can."""
+        return None if self.agreement is None else self.agreement.abilities
+
+    @property
+    def begin(self) -> Begin:
+        """What each task and actor does first."""
+        if self.agreement is None:
+            return Begin(self.cpus)
+        return Begin(self.cpus, self.config.reproducible, self.agreement.arithmetic, self.agreement.kernels)
 
     @property
     def device(self) -> str:
@@ -58,11 +77,12 @@ class Session:
 
 
 @contextmanager
-def connect(config: ClusterConfig) -> Iterator[Session]:
+def connect(config: ClusterConfig, say: Callable[[str], None] | None = None) -> Iterator[Session]:
     """Connect as `config` says, and leave again what was started here.
 
     A Ray that this process already has is used as it is. Otherwise cluster.address or RAY_ADDRESS
     names a cluster; without either a local one is started, with as many CPUs as the run asks for.
+    say: is told what the person who watches should know, as that there is no room.
     Raises UserError where the cluster cannot be reached or cannot hold what was asked for.
     """
     numerics.settle(config.reproducible, restart=False)
@@ -72,8 +92,8 @@ def connect(config: ClusterConfig) -> Iterator[Session]:
     else:
         _check_environment(config)
     try:
-        with watch.logged(), watch.alive():
-            yield _session(config)
+        with watch.logged(), watch.alive(), waiting.heard_by(say):
+            yield _session(config, alone=own and _address(config) is None)
     finally:
         if own:
             ray.shutdown()
@@ -87,20 +107,26 @@ def _start(config: ClusterConfig) -> None:
         "logging_level": "ERROR",
         "runtime_env": {"env_vars": {**_ENVIRONMENT, **numerics.variables(config.reproducible)}},
     }
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    if address and address != "local":
+    address = _address(config)
+    if address is not None:
         with starting.connecting(address):
             ray.init(address=address, **common)
         return
-    cores = os.cpu_count() or 1
-    asked = (config.num_workers or 1) * config.threads_per_worker
+    asked = max(config.num_workers or 1, config.fit_workers) * config.threads_per_worker
+    named = config.address or os.environ.get("RAY_ADDRESS")
     with starting.local():
         ray.init(
             address="local",
-            num_cpus=max(cores, asked, config.fit_workers),
-            include_dashboard=config.dashboard or (None if address else False),  # None: where Ray has one
+            num_cpus=max(limits.cpus(), asked),
+            include_dashboard=config.dashboard or (None if named else False),  # None: where Ray has one
             **common,
         )
+
+
+def _address(config: ClusterConfig) -> str | None:
+    """Which cluster is asked for, None for one of this process's own."""
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    return None if not address or address == "local" else address
 
 
 def _check_environment(config: ClusterConfig) -> None:
@@ -113,7 +139,7 @@ def _check_environment(config: ClusterConfig) -> None:
         )
 
 
-def _session(config: ClusterConfig) -> Session:
+def _session(config: ClusterConfig, alone: bool) -> Session:
     resources = ray.cluster_resources()
     total_cpus, total_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     gpus = config.gpus_per_worker
@@ -121,8 +147,8 @@ def _session(config: ClusterConfig) -> Session:
         gpus = 0.25 if total_gpus and config.reproducible == "machine" else 0.0
     if gpus > total_gpus:
         raise UserError(f"cluster.gpus_per_worker={gpus}: the cluster has {total_gpus:g} GPUs; lower it or set it to 0")
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(_room(node, config.threads_per_worker, gpus) for node in alive)
+    alive = [node["Resources"] for node in nodes.alive()]
+    room = slots(alive, config.threads_per_worker, gpus)
     wanted = config.num_workers or room
     if room < wanted or room < 1:
         key, value = ("num_workers", wanted) if room else ("threads_per_worker", config.threads_per_worker)
@@ -130,14 +156,28 @@ def _session(config: ClusterConfig) -> Session:
             f"cluster.{key}={value}: the cluster ({total_cpus:g} CPUs, {total_gpus:g} GPUs) holds {room} actors of "
             f"{config.threads_per_worker} CPUs and {gpus:g} GPUs; lower cluster.{key}"
         )
-    if config.fit_workers > total_cpus:
+    places = slots(alive, config.threads_per_worker, 0)
+    if config.fit_workers > places:
         raise UserError(
-            f"cluster.fit_workers={config.fit_workers}: the cluster has {total_cpus:g} CPUs; lower cluster.fit_workers"
+            f"cluster.fit_workers={config.fit_workers}: the cluster ({total_cpus:g} CPUs) holds {places} workers of "
+            f"{config.threads_per_worker} CPUs; lower cluster.fit_workers"
         )
-    return Session(config, total_cpus, total_gpus, config.threads_per_worker, gpus, wanted, len(alive))
+    agreement = None if alone else nodes.agreed(config.reproducible, gpus)
+    if agreement is not None and agreement.said is not None:
+        waiting.say(agreement.said)
+    count = sum(node["Alive"] for node in ray.nodes())  # also the driver's, which may have no CPUs for others
+    made = Session(config, total_cpus, total_gpus, config.threads_per_worker, gpus, wanted, count, agreement)
+    if not alone and not waiting.has_room(made.options):
+        waiting.say(f"the cluster has no room now: {waiting.numbers(made.options)}; the run begins when there is some")
+    return made
 
 
-def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
+def slots(resources: Iterable[Mapping[str, float]], cpus: int, gpus: float) -> int:
+    """Actors of so many CPUs and GPUs that fit on nodes with these resources."""
+    return sum(_room(node, cpus, gpus) for node in resources)
+
+
+def _room(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
     """Actors that fit on one node; several fractions share a GPU, but no actor spans two."""
     by_cpu = int(resources.get("CPU", 0.0) // cpus)
     if gpus == 0:

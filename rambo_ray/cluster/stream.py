@@ -183,7 +183,7 @@ def images(session: Session, pool: PoolFiles, positions: np.ndarray) -> np.ndarr
     reads = pool.reads(pool.masks(rows))
     task = ray.remote(_rows_of).options(num_cpus=1, max_retries=session.config.max_tries)
     for number, ref in run_tasks(
-        deque(range(len(reads))), lambda number: task.remote(reads[number]), session.num_workers
+        deque(range(len(reads))), lambda number: task.remote(reads[number]), session.num_workers, {"num_cpus": 1}
     ):
         key = reads[number].file.key
         for row, pixels in zip(*fetch(ref, "images of the pool"), strict=True):

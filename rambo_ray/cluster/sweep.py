@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Repeater, Searcher
 from ray.tune.search.repeater import TRIAL_INDEX
 
 from rambo_ray import run_log
+from rambo_ray.cluster import concurrency
 from rambo_ray.cluster.fit import fit_here, fit_on_cluster
 from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.cluster.stopping import Freed, Told
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
-from rambo_ray.errors import UserError
 from rambo_ray.files import replacing
 from rambo_ray.pipeline import rules
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
@@ -94,28 +94,12 @@ class Study:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def concurrency(session: Session, space: Space) -> int:
-    """How many trials run at once; raises UserError where not even one fits.
-
-    A trial holds its own CPUs and, with num_workers >= 1, those of the trainer it starts. Tune does
-    not know of the latter: with one trial too many, all would wait for one another for ever.
-    """
-    each = session.cpus * (1 + space.num_workers)
-    fit = int(session.total_cpus // each) if space.num_workers else session.num_workers
-    if fit < 1:
-        raise UserError(
-            f"--space num_workers={space.num_workers}: a trial needs {each} CPUs, itself and its workers, but the "
-            f"cluster has {session.total_cpus:g}; lower num_workers, or set it to 0 to fit inside the trial"
-        )
-    return min(fit, space.max_concurrent or fit)
-
-
 def run(
     session: Session, study: Study, points: Sequence[Values], seeds: Sequence[int], stages: Stages
 ) -> list[TrialRow]:
     """Run all trials; one row per point and seed, in the order of the points. Failed ones have their reason."""
     space = study.space
-    at_once = concurrency(session, space)
+    at_once = concurrency.now(session, space)
     optuna = space.search.method == "optuna"
     total = (space.search.samples or 0) * len(seeds) if optuna else len(points) * len(seeds)
     shown = stages.progress(total)
@@ -132,7 +116,8 @@ def run(
         tune_config=tune.TuneConfig(
             num_samples=total if optuna else 1,
             max_concurrent_trials=at_once,
-            reuse_actors=True,  # a new process takes 4 s to import torch
+            # A new process takes 4 s to import torch; but one that had a trainer ends, so that the trainer does.
+            reuse_actors=space.num_workers == 0,
             search_alg=_optuna(space, study.base, points, len(seeds)) if optuna else None,
             scheduler=make_scheduler(space),
         ),
@@ -141,7 +126,7 @@ def run(
             storage_path=str(logs),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=session.config.max_tries - 1),
-            callbacks=[_Shown(shown), *_mlflow(study, stages.say)],
+            callbacks=[_Shown(shown), Freed(), *_mlflow(study, stages.say)],
         ),
     )
     with warnings.catch_warnings():
@@ -180,7 +165,7 @@ def _seed(config: Mapping[str, Any], seeds: Sequence[int]) -> int:
 
 
 def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Sequence[int]) -> None:
-    torch.set_num_threads(session.cpus)
+    session.begin()
     values, seed = _values(config), _seed(config, seeds)
     kept = Path(study.folder) / "trials" / f"{study.trial_id(values, seed)}.json"
     if (known := _kept(kept)) is not None:
@@ -189,8 +174,10 @@ def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Seq
     point, fold_configs = study.configs(values, seed)
     prepared: PreparedProblem = ray.get(study.prepared[prepared_key(point)])
     folds = [(c, ray.get(study.prepared[prepared_key(c, i)])) for i, c in enumerate(fold_configs)]
+    # A trainer's epochs are reported by Ray Train itself, so that Tune can end it between two of them.
+    report = tune.report if study.space.num_workers == 0 else _unheard
     score = evaluate(
-        point, prepared, folds, _fit(session, study), oracle=study.oracle, device=session.device, report=tune.report
+        point, prepared, folds, _fit(session, study), oracle=study.oracle, device=session.device, report=report
     )
     _keep(score, kept)
     tune.report(_numbers(score, study))
@@ -235,19 +222,24 @@ def _fit(session: Session, study: Study) -> Fit:
     workers = study.space.num_workers
     if workers == 0:
 
-        def here(task: AnyInput, epoch: Epoch) -> AnyFit:
-            return fit_here(task, storage, epoch, session.device)
+        def here(task: AnyInput, epoch: Epoch | None) -> AnyFit:
+            return fit_here(task, storage, epoch or _unheard, session.device)
 
         return here
     config = session.config.model_copy(update={"fit_workers": workers})
     wide = replace(session, config=config)
 
-    def trained(task: AnyInput, epoch: Epoch) -> AnyFit:
+    def trained(task: AnyInput, epoch: Epoch | None) -> AnyFit:
         if isinstance(task, QuadraticInput):
-            return fit_here(task, storage, epoch, session.device)
-        return fit_on_cluster(wide, task, storage, epoch)
+            return fit_here(task, storage, epoch or _unheard, session.device)
+        told = None if epoch is None else Told(task.config.outer_epochs)
+        return fit_on_cluster(wide, task, storage, epoch or _unheard, told=told)
 
     return trained
+
+
+def _unheard(metrics: Mapping[str, float]) -> None:
+    """Where nobody asks about epochs."""
 
 
 def make_scheduler(space: Space) -> TrialScheduler:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.exceptions import RayError
 
 from rambo_ray.acquisition import greedy
@@ -25,6 +24,7 @@ from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.errors import RunError
+from rambo_ray.machines.begin import Begin
 from rambo_ray.utility_model import features
 from rambo_ray.utility_model.network import UtilityModel
 
@@ -52,7 +52,7 @@ def train_classifier(
     """Start training f on all images of `train_set`; the reference holds a TrainedClassifier."""
     task = ray.remote(_train).options(**session.options, max_retries=session.config.max_tries)
     return task.remote(
-        train_set, settings, seed, list(evaluate_on), session.device, session.cpus, *evaluate_on.values()
+        train_set, settings, seed, list(evaluate_on), session.device, session.begin, *evaluate_on.values()
     )
 
 
@@ -62,10 +62,10 @@ def _train(
     seed: int,
     names: Sequence[str],
     device: str,
-    threads: int,
+    begin: Begin,
     *sets: LabeledArrays,
 ) -> TrainedClassifier:
-    torch.set_num_threads(threads)
+    begin()
     trained = training.train(train_set.inputs, train_set.labels, settings, seed, device=device)
     scores = {
         name: prediction.evaluate(trained.model, part.inputs, part.labels, settings)
@@ -100,9 +100,9 @@ def pool_margins(
 
 
 def _margins(
-    pool: np.ndarray, part: slice, arrays: Arrays, settings: TrainingSettings, device: str, threads: int
+    pool: np.ndarray, part: slice, arrays: Arrays, settings: TrainingSettings, device: str, begin: Begin
 ) -> np.ndarray:
-    return prediction.margins(_outputs(pool, part, arrays, settings, device, threads)[0])
+    return prediction.margins(_outputs(pool, part, arrays, settings, device, begin)[0])
 
 
 def outputs(
@@ -122,9 +122,9 @@ def outputs(
 
 
 def _outputs(
-    pixels: np.ndarray, part: slice, arrays: Arrays, settings: TrainingSettings, device: str, threads: int
+    pixels: np.ndarray, part: slice, arrays: Arrays, settings: TrainingSettings, device: str, begin: Begin
 ) -> tuple[np.ndarray, np.ndarray]:
-    torch.set_num_threads(threads)
+    begin()
     model = training.from_arrays(arrays, settings, device).model
     return prediction.predict(model, pixels[part], settings, device=device)
 
@@ -144,7 +144,7 @@ def _passed(
     chunks = greedy.in_chunks(count, POOL_CHUNK)
     return _in_order(
         session,
-        [partial(task.remote, pixels, part, classifier, settings, session.device, session.cpus) for part in chunks],
+        [partial(task.remote, pixels, part, classifier, settings, session.device, session.begin) for part in chunks],
         what,
         done,
     )
@@ -163,7 +163,7 @@ def encodings(
     parts = _in_order(
         session,
         [
-            partial(task.remote, pixels, positions[part], encoder, classifier, session.device, session.cpus)
+            partial(task.remote, pixels, positions[part], encoder, classifier, session.device, session.begin)
             for part in greedy.in_chunks(len(positions), features.ENCODE_CHUNK)
         ],
         "features of the images",
@@ -173,9 +173,9 @@ def encodings(
 
 
 def _encode(
-    pixels: np.ndarray, positions: np.ndarray, encoder: features.Encoder, arrays: Arrays, device: str, threads: int
+    pixels: np.ndarray, positions: np.ndarray, encoder: features.Encoder, arrays: Arrays, device: str, begin: Begin
 ) -> np.ndarray:
-    torch.set_num_threads(threads)
+    begin()
     return encoder.encode(pixels[positions], arrays, device)
 
 
@@ -191,7 +191,7 @@ def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> greedy
         parts = _in_order(
             session,
             [
-                partial(task.remote, model_ref, encoded_ref, current, size, batches[part], session.cpus)
+                partial(task.remote, model_ref, encoded_ref, current, size, batches[part], session.begin)
                 for part in greedy.in_chunks(len(batches), greedy.SCORE_CHUNK)
             ],
             "scores of candidate batches",
@@ -202,9 +202,9 @@ def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> greedy
 
 
 def _score(
-    model: UtilityModel, encoded: np.ndarray, current: np.ndarray, size: int, batches: np.ndarray, threads: int
+    model: UtilityModel, encoded: np.ndarray, current: np.ndarray, size: int, batches: np.ndarray, begin: Begin
 ) -> np.ndarray:
-    torch.set_num_threads(threads)
+    begin()
     return greedy.score_batches(model, encoded, current, size, batches)
 
 
@@ -217,7 +217,7 @@ def _in_order(
     """Run tasks with a bounded number in flight; their results in the order of `submit`."""
     results: list[Any] = [None] * len(submit)
     waiting = deque(range(len(submit)))
-    for position, ref in run_tasks(waiting, lambda position: submit[position](), session.num_workers):
+    for position, ref in run_tasks(waiting, lambda position: submit[position](), session.num_workers, session.options):
         results[position] = fetch(ref, what)
         done(results[position])
     return results

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from rambo_ray.cluster.session import cause_of
+from rambo_ray.cluster.waiting import Waiting
 from rambo_ray.errors import RunError
 from rambo_ray.pipeline.left_out import Quarantined
 
@@ -31,6 +33,7 @@ IN_FLIGHT = 2  # calls for each worker: it never idles, and nothing piles up
 CALL_S = 1.0  # work that one call is made of, where pieces are shorter: what they cost the driver is shared
 
 MOST_NODES_LOST = 10  # nodes that a piece may lose before it is suspected of that, too
+LOOK_S = 5.0  # between two looks at what waits for room
 
 Piece = TypeVar("Piece")
 
@@ -81,6 +84,7 @@ def work_through(
     on_retry: Callable[[], None] = lambda: None,
     on_given_up: Callable[[int, str], None] | None = None,
     weights: Sequence[float] | None = None,
+    asked: Mapping[str, float] = MappingProxyType({}),
 ) -> Iterator[tuple[int, Any]]:
     """Run `actor.work.remote(pieces)` until every piece is done; yields (position, result) as they finish.
 
@@ -88,6 +92,7 @@ def work_through(
     pieces and returns a list of (result, seconds). on_given_up is told of a piece that killed `max_tries` workers,
     and why they died. weights: how long pieces take, in units of their own; default: all alike. Raises RunError for a
     piece whose work raised, for one that kills where nobody is told of it, or when no actor starts.
+    asked: what an actor asks Ray for; where none of them can start, it is said how much of it is free.
     """
     waiting = deque(range(len(pieces)))
     tries = [0] * len(pieces)
@@ -97,6 +102,7 @@ def work_through(
     running: dict[Any, _Worker] = {}
     starting: dict[Any, _Worker] = {}
     failed_starts = 0
+    waiting_for_room = Waiting("this stage's actors", asked)
     began: float | None = None
     weights = [1.0] * len(pieces) if weights is None else weights
     unit_s = 0.0  # what a unit of weight took lately; until it is known pieces go alone
@@ -182,6 +188,10 @@ def work_through(
                 if worker.answered:
                     give(worker)
             idle = []
+            if running:
+                waiting_for_room.reset()
+            else:
+                waiting_for_room.look()
             for ref, answer in _answers(done):
                 if ref in starting:
                     worker = starting.pop(ref)
@@ -232,9 +242,9 @@ def work_through(
 
 
 def _answers(done: SimpleQueue[tuple[Any, Future[Any]]]) -> Iterator[tuple[Any, Future[Any]]]:
-    """What is done by now; where nothing is, the next that is, or nothing within a minute."""
+    """What is done by now; where nothing is, the next that is, or nothing until it is time to look at what waits."""
     try:
-        yield done.get(timeout=60.0)
+        yield done.get(timeout=LOOK_S)
     except Empty:
         return
     for _ in range(done.qsize()):  # what is done meanwhile waits until those that wait for work have some
@@ -249,16 +259,27 @@ def _alive_nodes() -> set[str]:
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def run_tasks(queue: deque[Piece], start: Callable[[Piece], Any], count: int) -> Iterator[tuple[Piece, Any]]:
+def run_tasks(
+    queue: deque[Piece], start: Callable[[Piece], Any], count: int, asked: Mapping[str, float] = MappingProxyType({})
+) -> Iterator[tuple[Piece, Any]]:
     """`start` the pieces of `queue` from its left, two in flight for each of `count` workers.
 
     Yields each piece with the reference that `start` made for it, as tasks end, whether well or not.
-    The caller may add to the queue meanwhile.
+    The caller may add to the queue meanwhile. asked: what a task asks Ray for; where there was no room for one when
+    they were started, and none has ended since, it is said how much is free.
     """
     running: dict[Any, Piece] = {}
+    waiting_for_room: Waiting | None = Waiting("this stage's tasks", asked)
+    if not (waiting_for_room.crowded and queue):
+        waiting_for_room = None  # long tasks are no reason to speak
     while queue or running:
         while queue and len(running) < count * IN_FLIGHT:
             piece = queue.popleft()
             running[start(piece)] = piece
-        (ref,), _ = ray.wait(list(running), num_returns=1)
+        done, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S if waiting_for_room else None)
+        if not done:
+            assert waiting_for_room is not None
+            waiting_for_room.look()
+            continue
+        (ref,), waiting_for_room = done, None
         yield running.pop(ref), ref

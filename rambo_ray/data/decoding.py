@@ -12,7 +12,6 @@ N images, H height, W width, C channels.
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from rambo_ray import limits
 from rambo_ray.data import memory
 from rambo_ray.data.images import Format, Pixels, Shape, describe
 from rambo_ray.data.items import Integers
@@ -116,7 +116,7 @@ def decode_all(batches: Iterable[Sequence[Encoded]], count: int, wanted: Format,
     pixels: Pixels | None = None
     like = wanted.like
     seen, start = Seen(), 0
-    with ThreadPoolExecutor(_threads()) as executor:
+    with ThreadPoolExecutor(limits.cpus()) as executor:
         for batch in batches:
             if pixels is None and (like := like or _first(batch, wanted, total or count)) is not None:
                 memory.check(total or count, like[1], like[0], resized=wanted.image_size is not None)
@@ -130,7 +130,7 @@ def decode_all(batches: Iterable[Sequence[Encoded]], count: int, wanted: Format,
             if isinstance(batch[0][1], bytes) and len(batch[0][1]) < _BYTES_WORTH_A_THREAD:
                 seen.add(_fill(slots, batch, wanted, like, first))
                 continue
-            step = max(1, len(batch) // (4 * _threads()))
+            step = max(1, len(batch) // (4 * limits.cpus()))
             parts = [
                 executor.submit(_fill, slots[i : i + step], batch[i : i + step], wanted, like, first + i)
                 for i in range(0, len(batch), step)
@@ -335,9 +335,3 @@ def readable() -> tuple[str, ...]:
         register_heif_opener()
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rambo_ray import limits
 from rambo_ray.data.images import Shape, describe
 from rambo_ray.errors import UserError
 
@@ -30,7 +31,7 @@ def check(count: int, shape: Shape, like: str | None = None, *, resized: bool = 
 
 def available() -> int | None:
     """Bytes that this process can still have, None where nobody says."""
-    found = [value for value in (_of_machine(), _of_group()) if value is not None]
+    found = [value for value in (_of_machine(), limits.memory_left()) if value is not None]
     return min(found) if found else None
 
 
@@ -40,20 +41,6 @@ def _of_machine() -> int | None:
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, StopIteration, IndexError):
         return None
-
-
-def _of_group(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container is still allowed."""
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most, now = int((root / limit).read_text()), int((root / used).read_text())
-        except (OSError, ValueError):  # "max" is no number: no limit
-            continue
-        return max(most - now, 0)
-    return None
 
 
 def _size(count: int) -> str:

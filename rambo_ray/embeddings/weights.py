@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -168,15 +169,66 @@ def imagenet_weights(
     return os.fspath(folder / _RESNET_FILE)
 
 
-def frozen_resnet(file: str, size: int) -> FrozenResNet:
-    """The frozen ResNet-18 with the weights in a file; UserError where they are another network's."""
-    try:
-        return FrozenResNet(torch.load(file, map_location="cpu", weights_only=True), size)
-    except Exception as error:
-        raise UserError(
-            f"utility_model.imagenet_weights={file}: not a state dict of torchvision's resnet18 ({_in_short(error)}); "
-            "give the file that torchvision downloads, or set utility_model.features=classifier"
-        ) from error
+class ResNetWeights(Protocol):
+    """The weights of the frozen ResNet-18, wherever they are; known by the digest of their file."""
+
+    @property
+    def digest(self) -> str:
+        """16 digits of the SHA-256 of their file."""
+
+    @property
+    def file(self) -> str:
+        """Where they came from, for messages."""
+
+    def state(self) -> dict[str, Tensor]:
+        """The state dict. Raises UserError where the file holds another thing."""
+
+
+@dataclass(frozen=True)
+class ResNetFile:
+    """Those in a file of this machine."""
+
+    file: str
+
+    @property
+    def digest(self) -> str:
+        """As in `ResNetWeights`."""
+        return _digest(self.file)
+
+    def state(self) -> dict[str, Tensor]:
+        """As in `ResNetWeights`."""
+        try:
+            state = torch.load(self.file, map_location="cpu", weights_only=True)
+            return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+        except Exception as error:  # what a damaged file raises is not said anywhere
+            raise _not_a_resnet(self.file, error) from error
+
+
+# The one network of a process: a run has one, and reading it takes longer than a chunk's features.
+_built: dict[tuple[str, int], FrozenResNet] = {}
+
+
+def frozen_resnet(weights: ResNetWeights, size: int) -> FrozenResNet:
+    """The frozen ResNet-18 for images of `size` pixels, built once per process.
+
+    Raises UserError where the weights are another network's.
+    """
+    key = (weights.digest, size)
+    if key not in _built:
+        try:
+            made = FrozenResNet(weights.state(), size)
+        except (KeyError, RuntimeError) as error:
+            raise _not_a_resnet(weights.file, error) from error
+        _built.clear()
+        _built[key] = made
+    return _built[key]
+
+
+def _not_a_resnet(file: str, error: Exception) -> UserError:
+    return UserError(
+        f"utility_model.imagenet_weights={file}: not a state dict of torchvision's resnet18 ({_in_short(error)}); give "
+        "the file that torchvision downloads, or set utility_model.features=classifier"
+    )
 
 
 def _installed() -> str:

@@ -23,6 +23,7 @@ from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Arrays
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import LabeledArrays
+from rambo_ray.embeddings.weights import ResNetWeights
 from rambo_ray.progress import duration
 from rambo_ray.report import tables
 from rambo_ray.utility_model import features
@@ -76,7 +77,7 @@ def probe(
     config: Config,
     measuring: MeasurementSettings,
     kind: features.Features,
-    weights: str | None,
+    weights: ResNetWeights | None,
     samples: Sequence[UtilitySample],
     labeled: LabeledArrays,
     validation: LabeledArrays,
@@ -158,7 +159,7 @@ def _encoding(
     kind: features.Features,
     config: Config,
     measuring: MeasurementSettings,
-    weights: str | None,
+    weights: ResNetWeights | None,
     model: UtilityModel,
     pixels: np.ndarray,
     arrays: Arrays,

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rambo_ray.classifier.abilities import Abilities
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import Config, check_sizes, is_head, nested_sizes
 from rambo_ray.data.problem import NONE, Problem
 from rambo_ray.embeddings import given, weights
+from rambo_ray.embeddings.weights import ResNetWeights
 from rambo_ray.errors import UserError
 from rambo_ray.otdd import microsoft
 from rambo_ray.pipeline import choices, fitted, once, validation_set
@@ -77,7 +79,7 @@ class Plan(Parts):
     """A run's sets and how they are measured.
 
     fingerprint: of S_0, S_val and their normalisation; kind: what an image is to u_hat; imagenet_weights:
-    the file of frozen ImageNet features, where u_hat wants them; mock_pool: who plays and who judges in mock
+    of the frozen ImageNet features, where u_hat wants them; mock_pool: who plays and who judges in mock
     rounds, None where there are none. The rounds of a plan are drawn uniformly, until `with_evidence`. said: lines
     for whoever starts the run: which defaults gave way to the data, and what S_val cannot judge.
     """
@@ -86,7 +88,7 @@ class Plan(Parts):
     fingerprint: str
     measuring: MeasurementSettings
     kind: features.Features
-    imagenet_weights: str | None
+    imagenet_weights: ResNetWeights | None
     mock_pool: MockPool | None
     said: tuple[str, ...] = ()
 
@@ -95,9 +97,9 @@ class Plan(Parts):
         """How f is trained."""
         return self.measuring.training
 
-    def on(self, device: str) -> Plan:
-        """The same plan for a kind of device, "cpu" or "cuda"."""
-        training = self.training.on(device, self.config.classifier.precision)
+    def on(self, device: str, abilities: Abilities | None = None) -> Plan:
+        """The same plan for a kind of device, "cpu" or "cuda"; abilities: of the machines, default: this one's."""
+        training = self.training.on(device, self.config.classifier.precision, abilities)
         if training == self.training:
             return self
         measuring = replace(self.measuring, training=training)
@@ -136,10 +138,16 @@ class Plan(Parts):
         return replace(self, offline=(), nested_sets=(), held_out=(), interpolation=(), rounds=(), mock_pool=None)
 
 
-def make(config: Config, problem: Problem, settings: TrainingSettings | None = None) -> Plan:
+def make(
+    config: Config,
+    problem: Problem,
+    settings: TrainingSettings | None = None,
+    frozen: ResNetWeights | None = None,
+) -> Plan:
     """The plan of a run on CPUs; its configuration is `config` with defaults that fit the data.
 
-    settings: how f is trained, where `problem` is a part of one that says so. Where another strategy than RAMBO picks,
+    settings, frozen: how f is trained, and the weights of frozen ImageNet features, where `problem` is a part of one
+    that says so; default: what the configuration names. Where another strategy than RAMBO picks,
     there are no sets, and what only they need is not asked for.
 
     Raises UserError for whatever cannot be run.
@@ -157,7 +165,6 @@ def make(config: Config, problem: Problem, settings: TrainingSettings | None = N
         raise UserError(str(error)) from error
     measuring = MeasurementSettings.from_config(config, settings or training_settings(config, problem))
     kind = features.choose(config.utility_model, problem.shape, config.classifier.name)
-    frozen = features.imagenet_weights(config.utility_model) if kind == "imagenet" else None
     drawn = (config.seed, measuring.identity(problem.fingerprint))
     samples = config.utility_samples
     offline: list[UtilitySample] = []
@@ -193,7 +200,7 @@ def make(config: Config, problem: Problem, settings: TrainingSettings | None = N
         fingerprint=problem.fingerprint,
         measuring=measuring,
         kind=kind,
-        imagenet_weights=frozen,
+        imagenet_weights=frozen or features.frozen_weights(kind, config.utility_model),
         offline=tuple(offline),
         nested_sets=tuple(nested_sets),
         held_out=(*held_out, *held_out_rounds),

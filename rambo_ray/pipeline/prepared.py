@@ -23,6 +23,7 @@ from rambo_ray.classifier.training import Arrays, TrainingSettings
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Inputs, LabeledArrays, Problem, Revealed
+from rambo_ray.embeddings.weights import ResNetWeights
 from rambo_ray.pipeline import judging
 from rambo_ray.pipeline.judging import AnyInput, AnyModel, PoolEvidence
 from rambo_ray.pipeline.plan import Plan
@@ -69,7 +70,7 @@ class PreparedProblem:
     answers: np.ndarray | None
     training: TrainingSettings
     kind: features.Features
-    imagenet_weights: str | None
+    imagenet_weights: ResNetWeights | None
     task: AnyInput | None
     images: np.ndarray
     held_out: tuple[UtilitySample, ...]

@@ -17,7 +17,8 @@ from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, acquire_and_retrain
 
 Epoch = Callable[[Mapping[str, float]], None]
-Fit = Callable[[AnyInput, Epoch], AnyFit]
+# Told of every epoch, or, where nobody asks, None.
+Fit = Callable[[AnyInput, Epoch | None], AnyFit]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def evaluate(
 
     accuracies, gains = [], []
     for fold_config, fold in folds:
-        fitted = fit(fold.fit_input(fold_config), lambda metrics: None).model()
+        fitted = fit(fold.fit_input(fold_config), None).model()
         accuracy = acquire_and_retrain(fold_config, fold, fitted, device)["validation"]
         accuracies.append(accuracy)
         gains.append(accuracy - fold.before["validation"])

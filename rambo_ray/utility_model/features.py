@@ -16,13 +16,13 @@ from rambo_ray.classifier.networks import Classifier
 from rambo_ray.classifier.training import Arrays, TrainingSettings
 from rambo_ray.config.schema import UtilityModelConfig, is_head
 from rambo_ray.embeddings.networks import FrozenResNet
-from rambo_ray.embeddings.weights import frozen_resnet, imagenet_weights
+from rambo_ray.embeddings.weights import ResNetFile, ResNetWeights, frozen_resnet, imagenet_weights
 from rambo_ray.errors import UserError
 from rambo_ray.utility_model.network import UtilityModel
 
 Features = Literal["evidence", "pixels", "classifier", "imagenet"]
 
-__all__ = ["ENCODE_CHUNK", "Encoder", "Features", "choose", "extract", "imagenet_weights"]
+__all__ = ["ENCODE_CHUNK", "Encoder", "Features", "choose", "extract", "frozen_weights"]
 
 ENCODE_CHUNK = 512  # images; fixed, so that an encoding's bits do not depend on what it is computed with
 
@@ -45,6 +45,11 @@ def choose(config: UtilityModelConfig, shape: tuple[int, ...], classifier: str =
         return config.features
     height, width, channels = shape
     return "pixels" if channels == 1 and max(height, width) <= 28 else "imagenet"
+
+
+def frozen_weights(kind: Features, config: UtilityModelConfig) -> ResNetFile | None:
+    """The weights that features of this kind need; raises UserError where they cannot be had."""
+    return ResNetFile(imagenet_weights(config)) if kind == "imagenet" else None
 
 
 def extract(
@@ -82,7 +87,7 @@ class Encoder:
     kind: Features
     training: TrainingSettings
     config: UtilityModelConfig
-    weights: str | None = None  # file of the frozen ResNet-18
+    weights: ResNetWeights | None = None  # of the frozen ResNet-18
     model: UtilityModel | None = None
 
     def encode_inputs(self, inputs: np.ndarray, device: str = "cpu") -> np.ndarray:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,12 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 import yaml
+from ray.tune.schedulers import ASHAScheduler
 
 from rambo_ray.cli import main as program
-from rambo_ray.cluster import prepare, sweep
+from rambo_ray.cluster import concurrency, prepare, sweep
 from rambo_ray.cluster.session import Session
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
@@ -203,11 +206,11 @@ def test_one_trial_too_many_is_never_started(session: Session) -> None:
     def space(**more: object) -> Space:
         return Space.model_validate({"keys": {"utility_model.lambda_ot": {"grid": [0.0]}}, **more})
 
-    assert sweep.concurrency(session, space()) == 2
-    assert sweep.concurrency(session, space(max_concurrent=1)) == 1
-    assert sweep.concurrency(session, space(num_workers=1)) == 1  # one CPU itself, one for its worker
+    assert concurrency.most(session, space()) == 2
+    assert concurrency.most(session, space(max_concurrent=1)) == 1
+    assert concurrency.most(session, space(num_workers=1)) == 1  # one CPU itself, one for its worker
     with pytest.raises(UserError, match="num_workers=2: a trial needs 3 CPUs"):
-        sweep.concurrency(session, space(num_workers=2))
+        concurrency.most(session, space(num_workers=2))
 
 
 @pytest.mark.slow
@@ -223,6 +226,28 @@ def test_a_trainer_in_a_trial_gives_the_numbers_of_a_fit_inside_it(finished: Pat
     ]  # fmt: skip
     found = json.loads(kept.read_text())
     assert found["ranking_accuracy"] == expected["ranking_accuracy"] and found["epochs"] == expected["epochs"]
+
+
+@pytest.mark.slow
+def test_a_trial_that_is_stopped_gives_its_trainer_s_cpus_back(
+    session: Session, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the job goes on, and without the dashboard that Ray's own cleaner needs."""
+    looks_at = {"time_attr": "epoch", "metric": "ranking", "mode": "max"}
+    early = ASHAScheduler(**looks_at, grace_period=1, max_t=3)  # which counts as a stop
+    monkeypatch.setattr(sweep, "make_scheduler", lambda space: early)
+    keys = {"utility_model.lambda_ot": {"grid": [1.0]}}
+    objective = {"simulated": 0, "ranking": 1}
+    space = written(tmp_path, keys=keys, seeds=1, objective=objective, num_workers=1)
+    samples = finished.parent / "samples"
+    assert swept(tmp_path / "run", space, f"--samples={samples}", "utility_model.outer_epochs=60") == 1
+    (row,) = pq.read_table(tmp_path / "run" / "sweep.parquet").to_pylist()
+    assert row["status"] == "stopped" and 3 <= row["epochs"] < 60
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < session.total_cpus and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == session.total_cpus
+    assert {group["state"] for group in ray.util.placement_group_table().values()} == {"REMOVED"}
 
 
 @pytest.mark.parametrize(

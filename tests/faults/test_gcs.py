@@ -1,0 +1,55 @@
+"""The head of a cluster is lost: Ray without an external store forgets all, so the same command goes on in another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ..cluster.problems import ROOT, SMOKE
+from .clusters import Nodes, nodes
+
+# What a driver waits for a head that does not answer; Ray's own is a minute.
+GIVEN_UP_S = 3
+
+
+def started(address: str, folder: Path) -> subprocess.Popen[str]:
+    """`rambo run` on a cluster, as a process of its own."""
+    command = [sys.executable, "jobs/run.py", "--config", SMOKE, "--output", str(folder), "method=mock_rounds"]
+    more = ["utility_samples.num_pairs=60", "utility_samples.num_held_out=0", f"cluster.address={address}"]
+    return subprocess.Popen([*command, *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def cut_short(cluster: Nodes, folder: Path) -> tuple[int, str]:
+    """Exit code and output of a run whose head is killed as soon as samples are on the disk."""
+    running = started(cluster.address, folder)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("utility_samples/part-*.parquet")) and running.poll() is None:
+        assert time.monotonic() < deadline, "no sample was stored"
+        time.sleep(0.02)
+    (head,) = cluster.cluster.head_node.all_processes["gcs_server"]
+    os.kill(head.process.pid, signal.SIGKILL)
+    said, _ = running.communicate(timeout=120)
+    return running.returncode, said
+
+
+@pytest.mark.slow
+def test_the_same_command_in_another_cluster_picks_the_same(tmp_path: Path) -> None:
+    with nodes(num_cpus=2, _system_config={"gcs_rpc_server_reconnect_timeout_s": GIVEN_UP_S}) as first:
+        code, said = cut_short(first, tmp_path / "run")
+        assert code == 1, said
+        assert not (tmp_path / "run" / "selection.parquet").exists()
+    kept = {path: path.read_bytes() for path in (tmp_path / "run" / "utility_samples").glob("part-*.parquet")}
+    with nodes(num_cpus=2) as second:
+        both = [started(second.address, tmp_path / name) for name in ("run", "undisturbed")]
+        for running in both:
+            said, _ = running.communicate(timeout=180)
+            assert running.returncode == 0, said
+    assert kept and all(path.read_bytes() == content for path, content in kept.items()), "nothing is trained again"
+    again, expected = (tmp_path / name / "selection.parquet" for name in ("run", "undisturbed"))
+    assert again.read_bytes() == expected.read_bytes()
