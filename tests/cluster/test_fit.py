@@ -34,8 +34,8 @@ def some_pairs(count: int, k: int, seed: int, known: bool = True) -> Pairs:
     )
 
 
-def some_task(outer_epochs: int = 4) -> FitInput:
-    """A fit that takes seconds."""
+@pytest.fixture(scope="module")
+def task() -> FitInput:
     k = 24
     images = np.random.default_rng(0).normal(size=(k, 1, 8, 8)).astype(np.float32)
     return FitInput(
@@ -44,14 +44,9 @@ def some_task(outer_epochs: int = 4) -> FitInput:
         nested_sets=(tuple(range(12)), tuple(range(18)), tuple(range(24))),
         nested_utilities=(0.5, 0.6, 0.7),
         interpolation=(some_pairs(3, 12, 2, known=False), some_pairs(3, 18, 3, known=False)),
-        config=UtilityModelConfig(outer_epochs=outer_epochs, inner_steps=4, hypergradient_steps=3, dropout=0.2),
+        config=UtilityModelConfig(outer_epochs=4, inner_steps=4, hypergradient_steps=3, dropout=0.2),
         seed=3,
     )
-
-
-@pytest.fixture(scope="module")
-def task() -> FitInput:
-    return some_task()
 
 
 @pytest.fixture(scope="module")

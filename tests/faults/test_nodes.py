@@ -25,7 +25,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rambo_ray.classifier import prediction, training
 from rambo_ray.cluster import collect, prepare, tasks
-from rambo_ray.cluster.fit import fit_on_cluster
 from rambo_ray.cluster.nodes import agreed
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.cluster.workers import work_through
@@ -36,12 +35,13 @@ from rambo_ray.pipeline import plan
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.prepared import PreparedProblem, Request, acquire
 from rambo_ray.progress import Stages
+from rambo_ray.rambo import run
 from rambo_ray.utility_model import fitting, quadratic
 from rambo_ray.utility_model.quadratic import QuadraticInput
 from rambo_ray.utility_samples.store import SampleStore
 
 from ..cluster.problems import digits, rounds, smoke
-from ..cluster.test_fit import assert_same, some_task
+from ..without_ray import select
 from .clusters import STORE_BYTES, Killing, Nodes, nodes, workers
 
 # Ray's processes compute with one thread; what they are compared with must, too, to agree in the last bit.
@@ -192,16 +192,21 @@ def test_whoever_dies_and_whoever_comes_changes_nothing(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_of_a_trainer_on_two_nodes_changes_nothing(
+def test_a_whole_run_whose_trainer_loses_a_worker_picks_what_one_process_picks(
     session: Session, others: list[Any], tmp_path: Path
 ) -> None:
-    task = some_task(outer_epochs=8)
-    killing = Killing("RayTrainWorker", when=lambda: any(tmp_path.glob("fit-*/*/state.pt")))
+    """The paper's u_hat is fitted by two workers on two nodes, and one is killed when the first epoch is stored."""
+    config = smoke(*TINY, "utility_model.outer_epochs=6")
+    problem, revealed = digits()
+    killing = Killing("RayTrainWorker", when=lambda: any(tmp_path.glob("fit/*/*/state.pt")))
     killing.start()
-    fitted = fit_on_cluster(on(session, 2, fit_workers=2), task, tmp_path, lambda metrics: None)
+    wide = on(session, 3, fit_workers=2)
+    outcome = run(plan.make(config, problem), problem, revealed, wide, tmp_path, Stages(stream=io.StringIO()))
     killing.join()
     assert killing.killed is not None
-    assert_same(fitted, fitting.fit(task))
+    expected = select(config)
+    for name in ("pool_index", "step", "utility", "margin"):
+        assert np.array_equal(getattr(outcome.selection, name), getattr(expected, name)), name
 
 
 @pytest.mark.slow
