@@ -78,7 +78,8 @@ def test_actors_without_room_wait_and_say_so(
     remote = ray.remote(Squarer).options(num_cpus=1)
     options: dict[str, Any] = {"max_tries": 2, "name": str, "usage": Usage(), "asked": {"num_cpus": 1, "num_gpus": 0.0}}
     assert dict(work_through([1, 2], lambda: remote.remote(), 1, **options)) == {0: 1, 1: 4}
-    said = r"this stage's actors: nothing has begun for .* s; each needs 1 CPU of one node, free are 0 of 2 CPUs"
+    free = f"free are 0 of {session.total_cpus:g} CPUs"
+    said = rf"this stage's actors: nothing has begun for .* s; each needs 1 CPU of one node, {free}"
     assert re.search(said, caplog.messages[0])
 
 
@@ -107,7 +108,8 @@ def test_a_run_on_a_full_cluster_says_so_at_once(
     with connect(ClusterConfig(num_workers=1), said.append):
         pass
     (line,) = said
-    assert line.startswith("the cluster has no room now: each needs 1 CPU of one node, free are 0 of 2 CPUs")
+    free = f"free are 0 of {session.total_cpus:g} CPUs"
+    assert line.startswith(f"the cluster has no room now: each needs 1 CPU of one node, {free}")
     with connect(ClusterConfig(num_workers=1)):
         pass
     assert line in caplog.messages, "where nobody watches"

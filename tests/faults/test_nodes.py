@@ -23,7 +23,7 @@ import torch
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rambo_ray.classifier import prediction, training
+from rambo_ray.classifier import kernels, prediction, training
 from rambo_ray.cluster import collect, prepare, tasks
 from rambo_ray.cluster.nodes import agreed
 from rambo_ray.cluster.session import Session, connect
@@ -240,6 +240,7 @@ def _blob(size: int) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(kernels.library() is None, reason="needs a C compiler on the other nodes")
 def test_a_node_that_computes_otherwise_is_refused_by_name(cluster: Nodes, session: Session, others: list[Any]) -> None:
     """One whose torch is told to compute as on a CPU without AVX512, and one without a compiler."""
     node = cluster.add(env_vars={"ATEN_CPU_CAPABILITY": "default"})
