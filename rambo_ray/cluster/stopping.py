@@ -70,9 +70,11 @@ class Freed(tune.Callback):
 def _freed(group: str, monitor: str) -> None:
     """Remove a placement group once the process that asked for it is dead, if nobody else has."""
     try:
-        while _alive(monitor):
+        while ray.is_initialized() and _alive(monitor):
             time.sleep(_LOOK_S)
         time.sleep(_DYING_S)
+        if not ray.is_initialized():  # or asking would start another Ray
+            return
         if placement_group_table().get(group, {}).get("state", "REMOVED") != "REMOVED":
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
     except Exception:  # the job is over, and everything is freed with it
