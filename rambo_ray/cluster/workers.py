@@ -269,9 +269,8 @@ def run_tasks(
     they were started, and none has ended since, it is said how much is free.
     """
     running: dict[Any, Piece] = {}
-    waiting_for_room: Waiting | None = Waiting("this stage's tasks", asked)
-    if not (waiting_for_room.crowded and queue):
-        waiting_for_room = None  # long tasks are no reason to speak
+    waits = Waiting("this stage's tasks", asked)
+    waiting_for_room = waits if queue and waits.crowded else None  # else long tasks are no reason to speak
     while queue or running:
         while queue and len(running) < count * IN_FLIGHT:
             piece = queue.popleft()
