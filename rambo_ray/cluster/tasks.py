@@ -195,6 +195,7 @@ def scorer(session: Session, model: UtilityModel, encoded: np.ndarray) -> greedy
                 for part in greedy.in_chunks(len(batches), greedy.SCORE_CHUNK)
             ],
             "scores of candidate batches",
+            asked={"num_cpus": session.cpus},
         )
         return np.concatenate(parts)
 
@@ -213,11 +214,16 @@ def _in_order(
     submit: Sequence[Callable[[], ray.ObjectRef]],
     what: str,
     done: Callable[[Any], None] = lambda result: None,
+    asked: Mapping[str, float] | None = None,
 ) -> list[Any]:
-    """Run tasks with a bounded number in flight; their results in the order of `submit`."""
+    """Run tasks with a bounded number in flight; their results in the order of `submit`.
+
+    asked: what each asks Ray for, default: what an actor does.
+    """
     results: list[Any] = [None] * len(submit)
     waiting = deque(range(len(submit)))
-    for position, ref in run_tasks(waiting, lambda position: submit[position](), session.num_workers, session.options):
+    asked = asked or session.options
+    for position, ref in run_tasks(waiting, lambda position: submit[position](), session.num_workers, asked):
         results[position] = fetch(ref, what)
         done(results[position])
     return results
