@@ -34,6 +34,9 @@ _MADE = ("selection.parquet", "selection.csv", "report.html", "metrics.json", "m
          "utility_model.safetensors", "utility_model.json",
          "best.yaml", "sweep.parquet", "sweep.csv")  # fmt: skip
 
+# What is written before anything is computed.
+_AT_THE_DOOR = (CONFIG, SPACE, "data.json", "run.log")
+
 # What a run may change and still go on in the same directory: nothing that its stored utility
 # samples' trainings, or the split their positions refer to, depend on.
 _MAY_DIFFER = ("cluster.", "output.", "acquisition.", "utility_model.", "utility_samples.num_", "utility_samples.otdd_")
@@ -87,6 +90,13 @@ def _no_directory(folder: str | os.PathLike[str], error: Exception) -> UserError
 def is_nobodys(path: Path) -> bool:
     """Whether a directory is empty, but for what a command killed at its very beginning has left."""
     return not path.is_dir() or all(each.name == locks.RUN or files.is_temporary(each) for each in path.iterdir())
+
+
+def withdraw(path: Path) -> None:
+    """Leave a directory in which nothing has been made yet as it was found, for the corrected command."""
+    if all(each.name in (*_AT_THE_DOOR, locks.RUN) or files.is_temporary(each) for each in path.iterdir()):
+        for name in _AT_THE_DOOR:
+            (path / name).unlink(missing_ok=True)
 
 
 def check(path: Path, config: Config, space: str | None, problem: Problem | None) -> bool:

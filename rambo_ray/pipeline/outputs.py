@@ -31,6 +31,7 @@ from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem
+from rambo_ray.errors import UserError
 from rambo_ray.files import finite
 from rambo_ray.locks import Lock
 from rambo_ray.pipeline import claims
@@ -60,20 +61,26 @@ class Output:
         It is this run's alone until the block ends. `said` of it is what there is to say of a run before.
         Raises UserError where another run's or sweep's results are, a finished run on other images than `problem` or
         another choice that annotators have answered, another process is at work or nothing can be written; nothing is
-        touched then.
+        touched then, and nothing is left of it where the block raises one before anything is made.
         """
         path = claims.resolved(folder)
         claims.check(path, config, space, problem)
         claims.make(path)
         with locks.held(path / locks.RUN) as lock:
             outdated = claims.check(path, config, space, problem)  # whoever was here meanwhile has gone
+            untouched = claims.is_nobodys(path)
             files.remove_leftovers(path)
             output = cls(path, lock, claims.retired(path) if outdated else ())
             if space is not None:
                 output.write_text(claims.SPACE, space)
             output.write_text(claims.CONFIG, loading.dump(config))
-            with run_log.kept(path):
-                yield output
+            try:
+                with run_log.kept(path):
+                    yield output
+            except UserError:  # as by a cluster that cannot hold what was asked for
+                if untouched:
+                    claims.withdraw(path)
+                raise
 
     @classmethod
     @contextmanager

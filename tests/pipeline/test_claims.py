@@ -270,6 +270,33 @@ class TestDoors:
             claims.refuse_early(tmp_path / "a" / "b")
 
 
+class TestRefusedAfterAll:
+    """By a cluster that cannot hold what was asked for, or whose nodes compute otherwise."""
+
+    def refused(self, folder: Path, config: Config, made: str | None = None) -> None:
+        with pytest.raises(UserError, match="no such cluster"), Output.claim(folder, config) as output:
+            output.write_json("data.json", {})
+            if made is not None:
+                output.write_text(made, "computed")
+            raise UserError("no such cluster")
+
+    def test_the_corrected_command_finds_the_directory_as_it_was(self, tmp_path: Path) -> None:
+        self.refused(tmp_path / "run", loading.load(None, ["cluster.reproducible=machine"]))
+        assert files_of(tmp_path / "run") == {}
+        with Output.claim(tmp_path / "run", loading.load(None, ["cluster.reproducible=any_x86"])):
+            pass
+
+    def test_what_was_made_keeps_its_configuration(self, tmp_path: Path) -> None:
+        self.refused(tmp_path / "run", budget(5), "selection.parquet")
+        assert set(files_of(tmp_path / "run")) == {"config.yaml", "data.json", "selection.parquet"}
+
+    def test_an_earlier_run_s_directory_stays_its_own(self, tmp_path: Path) -> None:
+        finished(tmp_path, budget(5))
+        before = files_of(tmp_path)
+        self.refused(tmp_path, budget(5))
+        assert files_of(tmp_path) == before | {"data.json": b"{}\n"}
+
+
 def test_the_manifest_of_a_streamed_pool_names_its_files(tmp_path: Path) -> None:
     class Streamed:
         fingerprint = "these files"
