@@ -90,6 +90,7 @@ def _same_kind(
         kinds.setdefault(key(machine), []).append(node)
     if len(kinds) < 2:
         return
+    kinds = dict(sorted(kinds.items(), key=lambda kind: (-len(kind[1]), kind[1])))  # what most are, first
     told: dict[str, list[str]] = {}
     for members in kinds.values():
         text = name(nodes[members[0]])
