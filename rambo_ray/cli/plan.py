@@ -12,6 +12,7 @@ from rambo_ray.cli.entry import configuration, shown
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import Config, is_head
+from rambo_ray.data import memory
 from rambo_ray.data.problem import LabeledArrays
 from rambo_ray.errors import UserError
 from rambo_ray.pipeline import choices, forecast, once, plan
@@ -71,7 +72,8 @@ def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0)
         found = [stage for stage in found if stage.name not in ("evidence", "utility samples", "u_hat")]
     stored = sum(part.array.nbytes for part in (problem.labeled, problem.validation, problem.pool))
     test = revealed.test.array.nbytes if revealed is not None and revealed.test is not None else 0
-    table = forecast.table(found, measured, session.device, session.num_workers, stored + test)
+    free = memory.available() if session.nodes == 1 else None
+    table = forecast.table(found, measured, session.device, session.num_workers, stored + test, free)
     if before is not None:
         cost = before(measured, session.num_workers)
         table += (

@@ -30,10 +30,12 @@ import ray.data
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from rambo_ray.classifier import prediction
+from rambo_ray.cluster import nodes
 from rambo_ray.cluster.pool_actors import Computed, Whole
 from rambo_ray.cluster.pool_reading import Decoding, Reusing, numbered
-from rambo_ray.cluster.session import Session, cause_of
+from rambo_ray.cluster.session import Session, cause_of, slots
 from rambo_ray.cluster.tasks import fetch
+from rambo_ray.cluster.waiting import until_room
 from rambo_ray.cluster.workers import run_tasks
 from rambo_ray.data.pool import parts as parts_of
 from rambo_ray.data.pool.files import PoolFiles, Read
@@ -76,6 +78,14 @@ def run(
     of all of them. apart: whether decoding and computing have processes of their own; default: on GPUs.
     Raises RunError for what failed; what is written until then stays, and is not computed again.
     """
+    # Ray Data would wait for room without a word.
+    until_room(
+        "the pass over the pool",
+        session.options,
+        lambda: slots(nodes.free(), session.cpus, session.gpus),
+        wanted=1,
+        enough=1,
+    )
     finished, tries = 0, 0  # tries: since something was last written
     while True:
         missing = parts.missing(pool)

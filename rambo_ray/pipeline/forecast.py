@@ -253,8 +253,18 @@ def _fit_stage(config: Config, epochs: int, fit_s: float) -> list[Stage]:
     return [Stage("u_hat", f"{epochs} outer epochs", fit_s, fit_s / config.cluster.fit_workers + TRAINER_START_S)]
 
 
-def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int, image_bytes: int) -> str:
-    """The forecast as text. image_bytes: of all images, which the driver and Ray's object store hold once each."""
+def table(
+    found: Sequence[Stage],
+    measured: Probe,
+    device: str,
+    num_workers: int,
+    image_bytes: int,
+    free_bytes: int | None = None,
+) -> str:
+    """The forecast as text. image_bytes: of all images, which the driver and Ray's object store hold once each.
+
+    free_bytes: of memory on the one machine that does it all; None: on several, or nobody says.
+    """
     unit = "GPU time" if device == "cuda" else "CPU time"
     lines = [["stage", "pieces", unit, "wall time"]]
     lines += [[s.name, s.pieces, duration(s.worker_s), duration(s.wall_s)] for s in found]
@@ -263,6 +273,9 @@ def table(found: Sequence[Stage], measured: Probe, device: str, num_workers: int
         f"memory: {measured.worker_bytes / _MB:,.0f} MB in each of {num_workers} workers; "
         f"{image_bytes / _MB:,.1f} MB of images in the driver and in Ray's object store"
     )
+    needed = measured.worker_bytes * num_workers + 2 * image_bytes
+    if free_bytes is not None and needed > free_bytes:
+        memory += f"; that is more than the {free_bytes / _MB:,.0f} MB that are free here: lower cluster.num_workers"
     basis = (
         f"timed here: trainings on {measured.size} images, {measured.training_s:.1f} s and {measured.epochs:.0f} "
         f"epochs, the mean of {measured.trainings}; epochs vary from subset to subset and grow with hard images"

@@ -93,6 +93,13 @@ def test_the_table_adds_up() -> None:
     assert "GPU time" in forecast.table(list(forecast_of().values()), PROBE, "cuda", 1, 0)
 
 
+def test_more_workers_than_memory_holds_are_told() -> None:
+    found, needed = list(forecast_of(2).values()), 2 * PROBE.worker_bytes + 2 * 10**6
+    assert "more than" not in forecast.table(found, PROBE, "cpu", 2, 10**6, needed)
+    text = forecast.table(found, PROBE, "cpu", 2, 10**6, needed - 10**6)
+    assert f"more than the {(needed - 10**6) / 1e6:,.0f} MB that are free here: lower cluster.num_workers" in text
+
+
 def test_a_probe_measures_every_part() -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(120, dtype=np.int64) % 3
