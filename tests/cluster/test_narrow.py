@@ -172,7 +172,7 @@ def test_a_pass_survives_its_actor_and_is_not_done_twice(
 ) -> None:
     settings, f = trained
     parts, told = Parts(tmp_path / "parts", MARGINS), []
-    arguments = (stream.held(training.to_arrays(f)), settings, session.device, session.cpus)
+    arguments = (stream.held(training.to_arrays(f)), settings, session.device, session.begin)
     stream.run(session, pool, parts, DyingOnce, (str(tmp_path / "flag"), *arguments), told.append)
     assert (tmp_path / "flag").exists() and sum(told) == len(pool)
     margins = np.full(len(pool), np.nan, dtype=np.float32)
@@ -208,7 +208,7 @@ def test_a_pass_that_cannot_be_made_ends(
     words: str,
 ) -> None:
     settings, f = trained
-    arguments = (stream.held(training.to_arrays(f)), settings, session.device, session.cpus)
+    arguments = (stream.held(training.to_arrays(f)), settings, session.device, session.begin)
     with pytest.raises(RunError, match="same command again to continue") as error:
         stream.run(session, pool, Parts(tmp_path, MARGINS), computed, arguments, lambda rows: None)
     assert words in str(error.value) and "\n" not in str(error.value)
@@ -219,7 +219,7 @@ def test_decoding_apart_from_computing_as_for_a_gpu_finds_the_same(
     session: Session, pool: PoolFiles, trained: tuple[TrainingSettings, Trained], tmp_path: Path
 ) -> None:
     settings, f = trained
-    arguments = (stream.held(training.to_arrays(f)), settings, session.device, session.cpus)
+    arguments = (stream.held(training.to_arrays(f)), settings, session.device, session.begin)
     one_actor = replace(session, num_workers=1)  # the other CPU decodes
     found = np.full((2, len(pool)), np.nan, dtype=np.float32)
     for apart in (False, True):
