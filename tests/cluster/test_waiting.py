@@ -26,7 +26,7 @@ from .test_workers import Squarer
 
 
 class Holder:
-    """Another job's actor, which holds a CPU."""
+    """Another job's actor, which holds all CPUs."""
 
     def there(self) -> bool:
         return True
@@ -42,12 +42,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def full(session: Session, impatient: None) -> Iterator[Callable[[], None]]:
     """All CPUs of the cluster are held by others, until what is given is called."""
-    held = [ray.remote(Holder).options(num_cpus=1).remote() for _ in range(int(session.total_cpus))]
-    ray.get([holder.there.remote() for holder in held], timeout=60)
+    holder = ray.remote(Holder).options(num_cpus=session.total_cpus).remote()
+    ray.get(holder.there.remote(), timeout=180)
 
     def let_go() -> None:
-        for holder in held:
-            ray.kill(holder)
+        ray.kill(holder)
 
     yield let_go
     let_go()
