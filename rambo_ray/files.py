@@ -37,7 +37,13 @@ _OURS = re.compile(r"^\..+\.(?:(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Unwritten(RunError):
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, if need be. Raises WriteError where that cannot be."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+class WriteError(RunError):
     """A file that could not be written; reason: the system's word for it."""
 
     def __init__(self, text: str, reason: str = "") -> None:
@@ -50,7 +56,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside `path` to write to: what is there in the end becomes `path`, whole or not at all.
 
     durable: it also survives that the machine fails the moment after; what can be computed again and is checked when
-    it is read need not. Where the block fails nothing is left. Raises Unwritten where the system does not let it.
+    it is read need not. Where the block fails nothing is left. Raises WriteError where the system does not let it.
     """
     temporary = temporary_name(path)
     with writing(path):
@@ -69,12 +75,12 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A block that writes `path`: what the system says against that is raised as Unwritten, a line with a remedy."""
+    """A block that writes `path`: what the system says against that is raised as WriteError, a line with a remedy."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())[:200]
-        raise Unwritten(_said(path, error.errno, reason), reason) from error
+        raise WriteError(_said(path, error.errno, reason), reason) from error
 
 
 def _said(path: Path, number: int | None, reason: str) -> str:
@@ -86,9 +92,14 @@ def _said(path: Path, number: int | None, reason: str) -> str:
     return f"{path}: cannot be written ({reason}); {_AGAIN.format('see to it')}"
 
 
+def full(folder: Path) -> str:
+    """What is said where something of others, who say less, could not be written below `folder` on a full disk."""
+    return _said(folder, errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _room(path: Path) -> str:
-    """How much is free where `path` would be."""
-    for folder in path.parents:
+    """How much is free where `path` is or would be."""
+    for folder in (path, *path.parents):
         with suppress(OSError):
             usage = shutil.disk_usage(folder)
             return f" ({usage.free / 1e6:.1f} of {usage.total / 1e6:.1f} MB are free)"
@@ -171,7 +182,7 @@ def put_aside(path: Path) -> str:
     """The same for a file that a run can do without; in words, what became of it."""
     try:
         return f"set aside as {set_aside(path).name}"
-    except Unwritten as error:
+    except WriteError as error:
         return f"it cannot be renamed ({error.reason}) and is not read" if path.exists() else "another run set it aside"
 
 

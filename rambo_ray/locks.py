@@ -86,7 +86,7 @@ class Lock:
         self._ended, self._one = threading.Event(), threading.Lock()
 
     def say(self, **more: Any) -> None:
-        """Write who holds it, and what else the next one should know. Raises Unwritten where that fails."""
+        """Write who holds it, and what else the next one should know. Raises WriteError where that fails."""
         self._said = {**self._said, **more}
         with files.writing(self.path):
             self._write()
@@ -142,7 +142,7 @@ def held(path: Path, refusal: Refusal = in_use, *, kept: Sequence[str] = (), mod
     try:
         try:
             lock.say(**{key: earlier[key] for key in kept if key in earlier})
-        except files.Unwritten as error:
+        except files.WriteError as error:
             raise UserError(str(error)) from error
         if not locked or earlier.get("machine", files.machine()) != files.machine():
             time.sleep(_SETTLES_S)

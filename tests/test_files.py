@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rambo_ray import files
-from rambo_ray.files import Unwritten, remove_leftovers, replacing, set_aside, temporary_name
+from rambo_ray.files import WriteError, remove_leftovers, replacing, set_aside, temporary_name
 
 WRITES = """
 import os, sys
@@ -89,7 +89,7 @@ class TestReplacing:
         ],
     )
     def test_what_the_system_says_is_one_line_with_a_remedy(self, tmp_path: Path, number: int, said: str) -> None:
-        with pytest.raises(Unwritten) as error, replacing(tmp_path / "a") as temporary:
+        with pytest.raises(WriteError) as error, replacing(tmp_path / "a") as temporary:
             temporary.write_text("half")
             raise OSError(number, os.strerror(number))
         line = str(error.value)
@@ -99,7 +99,7 @@ class TestReplacing:
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         gone = replacing(tmp_path / "none" / "a")
-        with pytest.raises(Unwritten, match="cannot be written .No such file or directory"), gone as temporary:
+        with pytest.raises(WriteError, match="cannot be written .No such file or directory"), gone as temporary:
             temporary.write_text("half")
 
 

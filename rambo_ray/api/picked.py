@@ -18,7 +18,7 @@ from rambo_ray.api import grid
 from rambo_ray.config.schema import Config
 from rambo_ray.data.items import Items
 from rambo_ray.errors import UserError
-from rambo_ray.files import Unwritten, replacing
+from rambo_ray.files import WriteError, replacing
 from rambo_ray.report.reading import Judgement
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Picked:
         try:
             with replacing(target) as temporary:
                 write(self.to_table(), temporary)
-        except Unwritten as error:
+        except WriteError as error:
             raise UserError(f"{target}: {error.reason}; give a path you can write to") from error
         return target
 

@@ -21,7 +21,7 @@ from rambo_ray.backtest.verdict import BEFORE
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import RunError
-from rambo_ray.files import put_aside, replacing
+from rambo_ray.files import make_folder, put_aside, replacing
 from rambo_ray.pipeline import rules
 
 # Raise it when the same round would be played otherwise, beside the training's own RULE.
@@ -107,7 +107,7 @@ class PlayStore:
         ]
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             name = hashlib.sha256("".join(str(row["play_id"]) for row in rows).encode()).hexdigest()[:16]
             with replacing(self.folder / f"plays-{name}.parquet") as temporary:
                 pq.write_table(table, temporary, write_page_checksum=True)

@@ -19,6 +19,7 @@ from rambo_ray.benchmark.experiment import FILTERED, U_HAT, Method
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import UserError
+from rambo_ray.files import writing
 from rambo_ray.pipeline import rules
 
 # Raise it when the same configuration would give other numbers, beside the training's own RULE.
@@ -113,9 +114,14 @@ class RunStore:
             self.runs[run.run_id] = run
 
     def add(self, run: BenchmarkRun) -> None:
-        """Append a finished run; it is on the disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Append a finished run; it is on the disk when this returns. Raises WriteError where that cannot be."""
         line = json.dumps(_to_json(run)).encode() + b"\n"
+        with writing(self.path):
+            self._append(line)
+        self.runs[run.run_id] = run
+
+    def _append(self, line: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab") as file:
             if self._cut is not None and file.tell() == self._cut[0]:
                 file.truncate(self._cut[1])
@@ -123,7 +129,6 @@ class RunStore:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        self.runs[run.run_id] = run
 
 
 def _to_json(run: BenchmarkRun) -> dict[str, Any]:

@@ -8,6 +8,7 @@ same command run again, since the run's name is a hash of what is fitted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -24,7 +25,7 @@ from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 
-from rambo_ray import run_log
+from rambo_ray import files, run_log
 from rambo_ray.cluster import nodes
 from rambo_ray.cluster.session import Session, cause_of, slots
 from rambo_ray.cluster.waiting import until_room
@@ -105,6 +106,8 @@ def fit_on_cluster(
             if "CheckpointManagerInitializationError" in cause:  # its list is another version's, or wrong otherwise
                 checkpoints.abandon(storage / name, cause, say)
                 return fit_on_cluster(session, task, storage, done, say=say, told=told)
+            if os.strerror(errno.ENOSPC) in cause:
+                raise RunError(f"the fit of u_hat failed: {files.full(storage)}") from error
             raise RunError(
                 f"the fit of u_hat failed ({cause}); its checkpoints are in "
                 f"{storage}, run the same command again to continue"

@@ -41,6 +41,7 @@ from rambo_ray.data.pool import parts as parts_of
 from rambo_ray.data.pool.files import PoolFiles, Read
 from rambo_ray.data.pool.parts import Parts
 from rambo_ray.errors import RunError, UserError
+from rambo_ray.files import WriteError
 
 # An actor is given so many bytes of images at a time, at least a chunk of f's and at most the rows of a part.
 BATCH_BYTES = 32 << 20
@@ -104,6 +105,8 @@ def run(
             kind, said = _reason(error)
             if kind == UserError.__name__:
                 raise UserError(f"data.pool: {said}") from error  # a file that a worker could not read
+            if kind == WriteError.__name__:
+                raise RunError(said) from error  # it says what is finished and what to do
             died = isinstance(error, _DEATHS) or isinstance(error.__cause__, _DEATHS)
             if died and tries < session.config.max_tries:
                 continue  # with what is still missing
@@ -275,7 +278,7 @@ def _reason(error: BaseException) -> tuple[str, str]:
     if not raised:
         return type(error).__name__, cause_of(error)
     kind, said = raised[-1]
-    return kind, said if kind == UserError.__name__ else f"{kind}: {said[:300]}"
+    return kind, said if kind in (UserError.__name__, WriteError.__name__) else f"{kind}: {said[:300]}"
 
 
 def held(*values: Any) -> list[ray.ObjectRef]:

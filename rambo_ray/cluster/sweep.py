@@ -32,7 +32,7 @@ from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.cluster.stopping import Freed, Told
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
-from rambo_ray.files import replacing
+from rambo_ray.files import make_folder, replacing
 from rambo_ray.pipeline import rules
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, prepared_key
@@ -185,7 +185,7 @@ def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Seq
 
 def _keep(score: Score, path: Path) -> None:
     """Write a finished trial's numbers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     content = json.dumps(asdict(score))
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({**asdict(score), "sha256": hashlib.sha256(content.encode()).hexdigest()}))

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rambo_ray.errors import UserError
-from rambo_ray.files import Unwritten, remove_leftovers, replacing
+from rambo_ray.files import WriteError, remove_leftovers, replacing
 
 DIGEST = 16  # bytes, of `Images.digests`
 
@@ -47,8 +47,8 @@ class FeatureCache:
             if not described.is_file():
                 with replacing(described) as temporary:
                     temporary.write_text(name + "\n", encoding="utf-8")
-        except (OSError, Unwritten) as error:
-            reason = error.reason if isinstance(error, Unwritten) else error.strerror
+        except (OSError, WriteError) as error:
+            reason = error.reason if isinstance(error, WriteError) else error.strerror
             raise UserError(
                 f"classifier.embedding_cache={root}: cannot be written ({reason}); name another folder"
             ) from error

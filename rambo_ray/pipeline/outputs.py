@@ -109,7 +109,7 @@ class Output:
     def write_bytes(self, name: str, content: bytes) -> Path:
         """Write a file into the directory, whole or not at all.
 
-        Raises Unwritten, in one line, where the system does not let it, RunError where the directory is another
+        Raises WriteError, in one line, where the system does not let it, RunError where the directory is another
         process's by now.
         """
         path = self.folder / name

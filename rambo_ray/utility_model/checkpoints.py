@@ -64,8 +64,7 @@ def write(state: State, path: Path) -> None:
     """Write a state, whole or not at all."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with files.writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     with files.replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rambo_ray.errors import RunError
-from rambo_ray.files import replacing
+from rambo_ray.files import make_folder, replacing
 
 MEANS = ("accuracy", "soft_accuracy", "val_loss")
 DEVIATIONS = ("accuracy_std", "soft_accuracy_std", "val_loss_std")
@@ -100,7 +100,7 @@ def write(folder: Path, table: pa.Table, *, durable: bool = False) -> Part:
     pq.write_table(table, sink, write_page_checksum=True)
     content = sink.getvalue()
     path = folder / f"part-{hashlib.sha256(content).hexdigest()[:32]}.parquet"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(content)
     return Part(path, table.num_rows, content.size)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import RunError
-from rambo_ray.files import put_aside, replacing
+from rambo_ray.files import make_folder, put_aside, replacing
 from rambo_ray.utility_samples import parts
 from rambo_ray.utility_samples.parts import DEVIATIONS, MEANS, ORIGIN, SCHEMA, Damaged, Part
 from rambo_ray.utility_samples.sampling import Measurement, Training, Trainings, Utility, UtilitySample
@@ -145,7 +145,7 @@ class SampleStore:
     def write_interpolated(self, samples: Sequence[UtilitySample]) -> Path:
         """Replace the file of interpolated samples."""
         path = self.folder / "interpolated.parquet"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with replacing(path) as temporary:
             pq.write_table(_table(samples, {}), temporary, write_page_checksum=True)
         return path

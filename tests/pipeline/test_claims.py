@@ -21,7 +21,7 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data.images import Images, LabeledImages
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError
-from rambo_ray.files import Unwritten, temporary_name
+from rambo_ray.files import WriteError, temporary_name
 from rambo_ray.pipeline import claims, outputs
 from rambo_ray.pipeline.outputs import Output
 
@@ -257,7 +257,7 @@ class TestDoors:
             claim(tmp_path, budget(500))
         monkeypatch.undo()
         monkeypatch.setattr(Path, "write_bytes", full)
-        with pytest.raises(Unwritten, match="config.yaml: No space left on device"):
+        with pytest.raises(WriteError, match="config.yaml: No space left on device"):
             claim(tmp_path, Config())
         monkeypatch.undo()
         assert files_of(tmp_path) == before

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rambo_ray.data.pool.files import PoolFiles
-from rambo_ray.files import replacing
+from rambo_ray.files import make_folder, replacing
 
 ROWS = 4096  # of a part, about
 
@@ -65,7 +65,7 @@ class Parts:
         content = hashlib.sha256()
         for name in ("file", "row"):
             content.update(repr(table.column(name).to_pylist()).encode())
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         path = self.folder / f"part-{content.hexdigest()[:24]}.parquet"
         # Features hardly get smaller by compression, nor do digests.
         packed = ["file", "row", "id", "error"]
