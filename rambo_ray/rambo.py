@@ -6,9 +6,10 @@ computes is in the package of its noun, how it is spread over a cluster in `ramb
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +26,15 @@ from rambo_ray.pipeline import judging, left_out, once
 from rambo_ray.pipeline.judging import AnyFit
 from rambo_ray.pipeline.plan import Plan, fit_input, with_utilities
 from rambo_ray.progress import Stages
+from rambo_ray.utility_model import checkpoints
 from rambo_ray.utility_model.evidence import ComparedEvidence
+from rambo_ray.utility_model.quadratic import QuadraticInput
 from rambo_ray.utility_model.ranking import HeldOut, RankingQuality
 from rambo_ray.utility_samples.sampling import UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
 
-# Keeps a selection, whose positions are those in the pool of the problem.
-Keep = Callable[[Problem, Selection], None]
+# Keeps a selection, whose positions are those in the pool of the problem, with which part of it came from which run.
+Keep = Callable[[Problem, Selection, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def run(
     session: Session,
     folder: Path,
     stages: Stages,
-    keep: Keep = lambda problem, selection: None,
+    keep: Keep = lambda problem, selection, made: None,
 ) -> Outcome:
     """Pick B pool images for `problem` (Fig. 2); `revealed` is read only after the selection is made.
 
@@ -118,6 +121,10 @@ def run(
 
     stages.begin("u_hat")  # lines 3 and 8 to 14: the offline fit, then tau_1 iterations
     task = fit_input(config, measured, images, plan.mock_pool)
+    known = (
+        None if isinstance(task, QuadraticInput) else checkpoints.made(task, folder / "fit" / checkpoints.name(task))
+    )
+    made = {"run": store.run, "utility_samples": store.runs_of(measured.retrained), "fit_read_back_from": known}
     fitted = cluster.fit(task, folder / "fit", stages.progress, stages.say)
     model = fitted.model()
     held_out = judging.held_out(measured.held_out, model, images, plan.mock_pool, plan.kind == "evidence")
@@ -129,7 +136,7 @@ def run(
 
     stages.begin("acquisition")  # lines 15 to 26: a batch at a time what u_hat ranks highest
     selection = cluster.acquire(margins, model) if followed else cluster.follow_filter(margins)
-    keep(cluster.problem, selection)
+    keep(cluster.problem, selection, made)
     looked = cluster.compare(margins, selection), cluster.look(margins, selection)  # for the report
 
     after = None

@@ -6,6 +6,7 @@ import argparse
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -114,8 +115,8 @@ def _picked(
     config, selected = todo.config, output.folder / "selection.parquet"
     kept: list[Selection] = []
 
-    def keep(seen: Problem, selection: Selection) -> None:
-        output.write_json("manifest.json", manifest(config, seen, todo.training.precision))
+    def keep(seen: Problem, selection: Selection, made: Mapping[str, Any]) -> None:
+        output.write_json("manifest.json", {**manifest(config, seen, todo.training.precision), "made": made})
         output.write_selection(selection, seen.pool.ids, seen.positions)
         kept.append(selection)
 

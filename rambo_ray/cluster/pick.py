@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -54,7 +55,7 @@ def run(
     session: Session,
     folder: Path,
     stages: Stages,
-    keep: Callable[[Problem, Selection], None] = lambda problem, selection: None,
+    keep: Callable[[Problem, Selection, Mapping[str, Any]], None] = lambda problem, selection, made: None,
 ) -> Picked:
     """Pick B pool images by `acquisition.strategy`; `revealed` is read only after the selection is made.
 
@@ -78,7 +79,7 @@ def run(
         ray.remote(_pick).options(**options).remote(shared, method, config, *how), config.acquisition.strategy
     )
     found = selection(positions, prepared.margins, config)
-    keep(problem, found)
+    keep(problem, found, {"run": store.run})
     after = None
     if revealed is not None:
         stages.begin("final classifier")

@@ -14,6 +14,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,15 @@ def finished(task: FitInput, folder: Path) -> FitResult | None:
         return fitting.fit(task, resume_from=read(last(task, folder)))
     except (FileNotFoundError, Damaged):
         return None
+
+
+def made(task: FitInput, folder: Path) -> str | None:
+    """When the last checkpoint of a whole fit in `folder` was written, ISO 8601 in UTC; None where there is none."""
+    try:
+        written = last(task, folder).stat().st_mtime
+    except OSError:
+        return None
+    return datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds")
 
 
 def mend(task: FitInput, folder: Path, say: Callable[[str], None]) -> None:

@@ -42,6 +42,9 @@ ORIGIN = [
     pa.field("trainings", pa.list_(TRAINING)),
 ]
 
+# Which command trained it, and when; null for a row of what another row holds, and in rows of earlier versions.
+RUN = pa.field("run", pa.string())
+
 SCHEMA = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
@@ -59,9 +62,10 @@ SCHEMA = pa.schema(
         pa.field("seconds", pa.float32()),
         pa.field("fold", pa.int32()),
         *ORIGIN,
+        RUN,
     ]
 )
-_OPTIONAL = {"fold", *(field.name for field in ORIGIN)}  # columns that files of earlier versions lack
+_OPTIONAL = {"fold", "run", *(field.name for field in ORIGIN)}  # columns that files of earlier versions lack
 
 MERGE_AT = 64  # small parts there are before they become one
 FULL_ROWS = 4096  # a part of so many rows, or bytes, is never written again

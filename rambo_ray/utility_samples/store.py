@@ -9,7 +9,9 @@ anew, in one file, by each fit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rambo_ray import __version__
 from rambo_ray.config.schema import Config
 from rambo_ray.errors import RunError
 from rambo_ray.files import make_folder, put_aside, replacing
@@ -37,7 +40,8 @@ Place = tuple[str, int, int]  # a row: sample, pair, iteration
 class SampleStore:
     """The folder `utility_samples/` of an output directory.
 
-    said: what was wrong with the files, in lines for whoever starts the run; damaged: files that were set aside.
+    said: what was wrong with the files, in lines for whoever starts the run; damaged: files that were set aside; run:
+    the command that uses it now, by the time and the version, for rows of what it trains.
     """
 
     def __init__(self, folder: str | Path, utility: Utility, earlier: str | Path | None = None) -> None:
@@ -51,6 +55,7 @@ class SampleStore:
         self.utility = utility
         self.said: list[str] = []
         self.damaged = 0
+        self.run = f"{datetime.now(timezone.utc).isoformat(timespec='seconds')} rambo_ray {__version__}"
         self.measurements: dict[str, Measurement] = {}
         self._rows: set[Place] = set()
         self._small: list[Part] = []
@@ -95,6 +100,29 @@ class SampleStore:
         """What files hold of the trainings with these ids (`Trainings.training_id`); of each the longest list."""
         return self._origins("training_id", ids)
 
+    def runs_of(self, samples: Iterable[UtilitySample]) -> list[dict[str, Any]]:
+        """Which command trained how many of `samples`: {"run", "folder", "samples"} each, the earliest first.
+
+        run: null for what versions before this one trained; folder: null for this store's own.
+        """
+        left = {sample.sample_id for sample in samples}
+        found: Counter[tuple[str | None, str | None]] = Counter()
+        for folder in (self.folder, self.earlier):
+            for table, _ in parts.contents(folder, ["sample_id", "run"]) if folder is not None else ():
+                if "run" not in table.column_names:
+                    continue
+                table = table.filter(
+                    pc.and_(pc.is_in(table["sample_id"], pa.array(left, pa.string())), table["run"].is_valid())
+                )
+                for sample, run in zip(table["sample_id"].to_pylist(), table["run"].to_pylist(), strict=True):
+                    if sample in left:
+                        left.remove(sample)
+                        found[run, None if folder == self.folder else str(folder)] += 1
+        if left:
+            found[None, None] += len(left)
+        ordered = sorted(found.items(), key=lambda item: (item[0][0] or "", item[0][1] or ""))
+        return [{"run": run, "folder": folder, "samples": count} for (run, folder), count in ordered]
+
     @property
     def has_earlier_rows(self) -> bool:
         """Whether some rows are known by their sample's id alone, as versions before this one wrote them."""
@@ -129,8 +157,9 @@ class SampleStore:
 
     def _write(self, new: Sequence[UtilitySample], origins: Mapping[str, Trainings]) -> Path:
         known = dict(origins)
-        known |= self._origins("sample_id", {s.sample_id for s in new if s.sample_id in self.measurements} - set(known))
-        table = _table(new, known)
+        held = {s.sample_id for s in new if s.sample_id in self.measurements}
+        known |= self._origins("sample_id", held - set(known))
+        table = _table(new, known, {s.sample_id: self.run for s in new if s.sample_id not in held})
         part = parts.write(self.folder, table)
         self._take(table, places=False)
         self._rows.update((s.sample_id, s.pair_id, s.iteration) for s in new)
@@ -228,7 +257,9 @@ def _trainings(row: Mapping[str, Any]) -> Trainings:
     return Trainings(row["training_id"], row["data"], row["seed"], row["rule"], own)
 
 
-def _table(samples: Sequence[UtilitySample], origins: Mapping[str, Trainings]) -> pa.Table:
+def _table(
+    samples: Sequence[UtilitySample], origins: Mapping[str, Trainings], runs: Mapping[str, str] | None = None
+) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     for sample in samples:
         for name in ("sample_id", "pair_id", "iteration", "kind", "indices", "size", "utility", "fold"):
@@ -239,6 +270,7 @@ def _table(samples: Sequence[UtilitySample], origins: Mapping[str, Trainings]) -
         origin = origins.get(sample.sample_id)
         for name in ("training_id", "data", "seed", "rule"):
             columns[name].append(None if origin is None else getattr(origin, name))
+        columns["run"].append((runs or {}).get(sample.sample_id))
         columns["trainings"].append(None if origin is None else [_as_row(t) for t in origin.trainings])
     return pa.table(columns, schema=SCHEMA)
 
