@@ -28,7 +28,6 @@ from rambo_ray.pipeline.plan import Plan, fit_input, with_utilities
 from rambo_ray.progress import Stages
 from rambo_ray.utility_model import checkpoints
 from rambo_ray.utility_model.evidence import ComparedEvidence
-from rambo_ray.utility_model.quadratic import QuadraticInput
 from rambo_ray.utility_model.ranking import HeldOut, RankingQuality
 from rambo_ray.utility_samples.sampling import UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
@@ -121,11 +120,10 @@ def run(
 
     stages.begin("u_hat")  # lines 3 and 8 to 14: the offline fit, then tau_1 iterations
     task = fit_input(config, measured, images, plan.mock_pool)
-    known = (
-        None if isinstance(task, QuadraticInput) else checkpoints.made(task, folder / "fit" / checkpoints.name(task))
-    )
-    made = {"run": store.run, "utility_samples": store.runs_of(measured.retrained), "fit_read_back_from": known}
+    known = checkpoints.made(task, folder / "fit")
     fitted = cluster.fit(task, folder / "fit", stages.progress, stages.say)
+    again = checkpoints.made(task, folder / "fit") != known
+    made = {"run": store.run, "utility_samples": store.runs_of(measured.retrained), "fit": None if again else known}
     model = fitted.model()
     held_out = judging.held_out(measured.held_out, model, images, plan.mock_pool, plan.kind == "evidence")
     quality = held_out.quality(config.seed)

@@ -23,6 +23,7 @@ import torch
 from rambo_ray import files
 from rambo_ray.utility_model import fitting
 from rambo_ray.utility_model.fitting import FitInput, FitResult, State
+from rambo_ray.utility_model.quadratic import QuadraticInput
 
 STATE = "state.pt"
 LIST = "checkpoint_manager_snapshot.json"
@@ -98,10 +99,12 @@ def finished(task: FitInput, folder: Path) -> FitResult | None:
         return None
 
 
-def made(task: FitInput, folder: Path) -> str | None:
-    """When the last checkpoint of a whole fit in `folder` was written, ISO 8601 in UTC; None where there is none."""
+def made(task: FitInput | QuadraticInput, storage: Path) -> str | None:
+    """When a fit in `storage` was finished, ISO 8601 in UTC; None where it is not, or leaves nothing there."""
+    if isinstance(task, QuadraticInput):
+        return None
     try:
-        written = last(task, folder).stat().st_mtime
+        written = last(task, storage / name(task)).stat().st_mtime
     except OSError:
         return None
     return datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds")

@@ -111,9 +111,8 @@ class SampleStore:
             for table, _ in parts.contents(folder, ["sample_id", "run"]) if folder is not None else ():
                 if "run" not in table.column_names:
                     continue
-                table = table.filter(
-                    pc.and_(pc.is_in(table["sample_id"], pa.array(left, pa.string())), table["run"].is_valid())
-                )
+                wanted = pc.is_in(table["sample_id"], pa.array(left, pa.string()))
+                table = table.filter(pc.and_(wanted, table["run"].is_valid()))
                 for sample, run in zip(table["sample_id"].to_pylist(), table["run"].to_pylist(), strict=True):
                     if sample in left:
                         left.remove(sample)

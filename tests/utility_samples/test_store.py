@@ -136,6 +136,38 @@ class TestSameContentTwice:
         assert rows(tmp_path) == sorted(places([prefix, pair])) and len(names(tmp_path)) == 2
 
 
+class TestRuns:
+    def test_which_command_trained_what(self, tmp_path: Path) -> None:
+        drawn = samples(4)
+        first = SampleStore(tmp_path / "one", "accuracy")
+        first.run = "yesterday"
+        first.append(drawn[:4])
+        today = SampleStore(tmp_path / "one", "accuracy")
+        today.append([*drawn[:6], dataclasses.replace(drawn[0], pair_id=77)])  # the last is another row of a known one
+        assert today.run != "yesterday" and "rambo_ray" in today.run
+        assert today.runs_of([*drawn[:6], drawn[0]]) == [
+            {"run": today.run, "folder": None, "samples": 2},
+            {"run": "yesterday", "folder": None, "samples": 4},
+        ]
+        later = SampleStore(tmp_path / "two", "accuracy", tmp_path / "one")
+        later.run = "tomorrow"
+        later.append(drawn)
+        assert later.runs_of(drawn) == [
+            {"run": today.run, "folder": str(tmp_path / "one"), "samples": 2},
+            {"run": "tomorrow", "folder": None, "samples": 2},
+            {"run": "yesterday", "folder": str(tmp_path / "one"), "samples": 4},
+        ]
+
+    def test_what_earlier_versions_trained_is_counted_without_a_name(self, tmp_path: Path) -> None:
+        drawn = samples(2)
+        path = SampleStore(tmp_path, "accuracy").append(drawn)
+        assert path is not None
+        pq.write_table(pq.read_table(path).drop_columns(["run"]), tmp_path / "part-0.parquet")
+        path.unlink()
+        store = SampleStore(tmp_path, "accuracy")
+        assert store.runs_of(drawn[:3]) == [{"run": None, "folder": None, "samples": 3}] and store.runs_of([]) == []
+
+
 class TestFiles:
     def test_one_file_a_batch_and_no_file_is_touched_again(self, tmp_path: Path) -> None:
         store, drawn = SampleStore(tmp_path, "accuracy"), samples()
@@ -157,7 +189,7 @@ class TestFiles:
             *MEANS,
             *("accuracy_std", "soft_accuracy_std", "val_loss_std"),
             *("utility", "otdd", "epochs", "passes", "seconds", "fold"),
-            *("training_id", "data", "seed", "rule", "trainings"),
+            *("training_id", "data", "seed", "rule", "trainings", "run"),
         ]
         for row, s in zip(table.to_pylist(), drawn, strict=True):
             assert s.measurement is not None
