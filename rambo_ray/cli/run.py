@@ -132,7 +132,7 @@ def _picked(
             metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
         _write(output, config, problem, revealed, outcome, metrics)
     except Exception as error:  # a report is drawn from whatever users have: no failure of it may hide the selection
-        if not kept or isinstance(error, UserError):
+        if not kept or isinstance(error, UserError | BrokenPipeError):
             raise
         raise RunError(f"{_failed(error)}. The selection is made: {selected}") from error
     stages.finish(_summary(metrics, config, output), selected, metrics)

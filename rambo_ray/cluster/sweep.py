@@ -32,12 +32,11 @@ from rambo_ray.cluster.session import Session, cause_of
 from rambo_ray.cluster.stopping import Freed, Told
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
-from rambo_ray.files import make_folder, replacing
 from rambo_ray.pipeline import rules
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
 from rambo_ray.pipeline.prepared import PreparedProblem, prepared_key
 from rambo_ray.progress import Progress, Stages
-from rambo_ray.sweep import search_space
+from rambo_ray.sweep import kept, search_space
 from rambo_ray.sweep.results import TrialRow
 from rambo_ray.sweep.search_space import Dimension, Space
 from rambo_ray.sweep.simulation import FoldScale, fold_config
@@ -167,8 +166,8 @@ def _seed(config: Mapping[str, Any], seeds: Sequence[int]) -> int:
 def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Sequence[int]) -> None:
     session.begin()
     values, seed = _values(config), _seed(config, seeds)
-    kept = Path(study.folder) / "trials" / f"{study.trial_id(values, seed)}.json"
-    if (known := _kept(kept)) is not None:
+    path = Path(study.folder) / "trials" / f"{study.trial_id(values, seed)}.json"
+    if (known := kept.read(path)) is not None:
         tune.report(_numbers(known, study))
         return
     point, fold_configs = study.configs(values, seed)
@@ -179,31 +178,8 @@ def _trial(config: dict[str, Any], *, study: Study, session: Session, seeds: Seq
     score = evaluate(
         point, prepared, folds, _fit(session, study), oracle=study.oracle, device=session.device, report=report
     )
-    _keep(score, kept)
+    kept.write(score, path)
     tune.report(_numbers(score, study))
-
-
-def _keep(score: Score, path: Path) -> None:
-    """Write a finished trial's numbers."""
-    make_folder(path.parent)
-    content = json.dumps(asdict(score))
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps({**asdict(score), "sha256": hashlib.sha256(content.encode()).hexdigest()}))
-
-
-def _kept(path: Path) -> Score | None:
-    """The numbers of a trial that has finished before; None where there are none, or damaged ones: it is tried anew.
-
-    Earlier versions wrote no checksum.
-    """
-    try:
-        content = json.loads(path.read_text())
-        digest = content.pop("sha256", None)
-        score = Score(**content)
-        whole = digest in (None, hashlib.sha256(json.dumps(asdict(score)).encode()).hexdigest())
-        return score if whole else None
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
 
 
 def _numbers(score: Score, study: Study) -> dict[str, float]:

@@ -10,18 +10,19 @@ import pyarrow as pa
 import pytest
 import torch
 
+from rambo_ray import run_log
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.backtest.playing import Play
 from rambo_ray.backtest.store import PlayStore
 from rambo_ray.benchmark.runs import BenchmarkRun, RunStore
 from rambo_ray.cli import main
-from rambo_ray.cluster.sweep import _keep
 from rambo_ray.config.schema import Config
 from rambo_ray.data.pool.parts import Parts, features_schema
 from rambo_ray.embeddings.cache import FeatureCache
 from rambo_ray.errors import RunError, UserError
 from rambo_ray.files import WriteError
 from rambo_ray.pipeline.outputs import Output
+from rambo_ray.sweep import kept
 from rambo_ray.sweep.trial import Score
 from rambo_ray.utility_model import checkpoints, network
 from rambo_ray.utility_samples.sampling import Measurement, offline_pairs
@@ -46,7 +47,9 @@ def selection(folder: Path) -> None:
 def samples(folder: Path) -> None:
     measured = Measurement(*(6 * [0.5]), 1.0, 3, 60, 0.5)
     pairs = offline_pairs(MANY // 2, 200, 10, "uniform", 0, "who")
-    SampleStore(folder / "utility_samples", "accuracy").append([s.measured(measured, "accuracy") for s in pairs])
+    store = SampleStore(folder / "utility_samples", "accuracy")
+    store.run = "today"
+    store.append([s.measured(measured, "accuracy") for s in pairs])
 
 
 def streamed(folder: Path) -> None:
@@ -89,7 +92,7 @@ WRITES: dict[str, Callable[[Path], object]] = {
     "pool": streamed,
     "plays-": plays,
     "cells.jsonl": run_of_a_benchmark,
-    "trials": lambda folder: _keep(Score(*(6 * [0.5]), epochs=1), folder / "trials" / "x.json"),
+    "trials": lambda folder: kept.write(Score(*(6 * [0.5]), epochs=1), folder / "trials" / "x.json"),
     "cache": features,
 }
 
@@ -122,8 +125,9 @@ def test_each_write_on_a_full_disk(tmp_path: Path, left: int) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Of what is not measured anew: times are not the same twice."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file's, but for the log, which tells of the fault."""
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if path.name != run_log.NAME}
 
 
 def test_a_read_only_directory_is_refused_at_the_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
