@@ -206,7 +206,7 @@ class TestFiles:
         store.append(drawn[:2])
 
         @contextmanager
-        def stopped(path: Path) -> Iterator[Path]:
+        def stopped(path: Path, *, durable: bool) -> Iterator[Path]:
             temporary = path.with_name(f".{path.name}.half.tmp")
             yield temporary
             temporary.write_bytes(temporary.read_bytes()[:100])
