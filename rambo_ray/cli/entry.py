@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rambo_ray import displays, ends, numerics, run_log
+from rambo_ray import displays, ends, numerics, run_log, submitted
 from rambo_ray.cli import guard, ready
 from rambo_ray.errors import RunError, UserError
 from rambo_ray.progress import Stages
@@ -114,6 +114,9 @@ class Command:
         def job() -> int:
             parsed = self.parser(program).parse_intermixed_args(given)
             parsed.restart = own
+            for option in ("output", "samples"):
+                if getattr(parsed, option, None) is not None:
+                    submitted.refuse_copy(f"--{option}", getattr(parsed, option))
             return int(import_module(self.module).called(parsed))
 
         log_json, debug = "--log-json" in given, "--debug" in given

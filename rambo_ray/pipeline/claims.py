@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from rambo_ray import files, locks
+from rambo_ray import files, locks, submitted
 from rambo_ray.annotation import tenancy
 from rambo_ray.annotation.answers import LABELS
 from rambo_ray.annotation.record import ANNOTATIONS
@@ -49,7 +49,8 @@ _SAME_SELECTION = ("cluster.", "output.", "data.root", "data.download", "method"
 
 
 def resolved(folder: str | os.PathLike[str]) -> Path:
-    """The directory that `--output` names. Raises UserError where there can be none."""
+    """The directory that `--output` names. Raises UserError where there can be none, or where it would not last."""
+    submitted.refuse_copy("--output", folder)
     try:
         path = Path(folder).expanduser().resolve()
         path.is_dir()
