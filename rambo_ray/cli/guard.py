@@ -25,7 +25,7 @@ from typing import Any
 from rambo_ray import ends
 from rambo_ray.displays import JsonLines
 
-PATIENCE_S = 4.0
+PATIENCE_S = 3.0
 """From a signal to the end of a child that does not end by itself: together with the rest below five seconds."""
 LINGER_S = 15.0
 """For a child that has said how it ends, and has only to leave Ray."""
