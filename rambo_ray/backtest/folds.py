@@ -7,6 +7,9 @@ S_0 stays what it is. S_val is divided in three, alike in their classes, anew fo
 - the played S_val: all that the strategies of that round may see of S_val, RAMBO's own mock rounds included;
 - the judges, which nobody in that round has seen.
 
+Copies of an image, exact and near, all take one part, that of the first, or methods would be judged by what they have
+bought. The mock pool has each image once, as the real one does.
+
 The classes' shares in the mock pool are in proportion to the square roots of those in the real one (`mix`). With the
 same shares a mock pool of a few hundred images would hold one image of a class of which the real one holds a hundred,
 and nobody could buy what it is worth to buy. With the roots the shortage is milder, so a round errs on random's side.
@@ -61,25 +64,38 @@ class Fold:
     seed: int
 
 
-def draw(number: int, labels: np.ndarray, rejected: int, k: int, mix: np.ndarray, shares: Shares, seed: int) -> Fold:
+def draw(
+    number: int,
+    labels: np.ndarray,
+    rejected: int,
+    k: int,
+    mix: np.ndarray,
+    shares: Shares,
+    seed: int,
+    same: np.ndarray | None = None,
+) -> Fold:
     """Fold `number` of a problem with S_val's labels int64 [V], R = `rejected` images of no class, and k in S_0.
 
     mix [K]: shares of the classes among the pool's images that belong to one. R images were rejected while k were
     labelled, so that the mock pool holds R / k times as many of none as of classes, as far as half of R allows.
+    same int64 [V + R]: the first of each image's copies, in S_val or among those rejected, itself where it has none.
     """
     generator = seeds.generator(seed, "backtest", 2, number)
-    part = divided(labels, shares, number, seed)
-    playing = np.flatnonzero(part == 0)
+    same = np.arange(len(labels) + rejected) if same is None else same
+    first = same == np.arange(len(same))
+    part = divided(labels, shares, number, seed)[same[: len(labels)]]
+    playing = np.flatnonzero((part == 0) & first[: len(labels)])
     pool = playing[thinned(labels[playing], tempered(mix), generator)]
     order = generator.permutation(rejected) + len(labels)
-    met = order[: -(-rejected // 2)]
+    meets = np.isin(same, order[: -(-rejected // 2)])
+    met = order[(meets & first)[order]]
     pool = np.concatenate([pool, met[: round(len(pool) * rejected / k)]])
     return Fold(
         number,
         generator.permutation(pool),
         np.flatnonzero(part == 1),
         np.flatnonzero(part == 2),
-        np.sort(order[len(met) :]),
+        np.sort(order[~meets[order]]),
         seeds.integer(seed, "backtest", 3, number),
     )
 

@@ -40,7 +40,8 @@ class Material:
 
     problem: S_0, S_val and what was rejected; of its pool one image is enough. labeled, validation: what f sees;
     rejected [R, ...] likewise. training: how f is trained. num_pool: images of the real pool. frozen: the
-    weights of frozen ImageNet features, where u_hat wants them; default: those that the configuration names.
+    weights of frozen ImageNet features, where u_hat wants them; default: those that the configuration names. same
+    int64 [V + R]: the first of each image's copies (`alike`); None: there are none.
     """
 
     problem: Problem
@@ -50,6 +51,7 @@ class Material:
     training: TrainingSettings
     num_pool: int
     frozen: ResNetWeights | None = None
+    same: np.ndarray | None = None
 
     def take(self, positions: np.ndarray) -> LabeledArrays:
         """Those at `positions` in S_val and then what was rejected, whose label is NONE."""

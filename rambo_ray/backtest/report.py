@@ -23,7 +23,8 @@ class Played:
     """What the rounds were like, as means over them.
 
     bought: B'; pool, validation, judges: images of the mock pool, of the played S_val, and that judged. mix [K]: the
-    classes' shares in the real pool as estimated; budget, num_pool: of the real round.
+    classes' shares in the real pool as estimated; budget, num_pool: of the real round. copies: what is said of copies
+    in S_val, None where there are none.
     """
 
     rounds: int
@@ -35,6 +36,7 @@ class Played:
     class_names: tuple[str, ...]
     budget: int
     num_pool: int
+    copies: str | None = None
 
     @property
     def sentence(self) -> str:
@@ -63,6 +65,7 @@ def brief(found: Verdict) -> str:
 def markdown(found: Verdict, played: Played, command: str, advice: Sequence[str]) -> str:
     """The page backtest.md."""
     parts = ["# Backtest", f"`{command}`", *found.sentences, *advice, "## How it was played", played.sentence]
+    parts += [f"{played.copies}."] if played.copies else []
     shares = zip(played.class_names, played.mix, strict=True)
     common = sorted(shares, key=lambda share: -share[1])
     parts.append("Classes of the pool, estimated: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in common) + ".")

@@ -57,6 +57,8 @@ def identity(config: Config, material: Material, mix: np.ndarray, playing: Seque
         list(playing),
         *rules.newer((rules.FIT, rules.ACQUISITION, rules.ROUNDS)),
     ]
+    if material.same is not None and (material.same != np.arange(len(material.same))).any():
+        content.append(material.same.tolist())
     return json.dumps(content, sort_keys=True)
 
 

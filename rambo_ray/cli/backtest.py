@@ -7,14 +7,14 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from rambo_ray.acquisition.baselines import own
 from rambo_ray.annotation import rounds as reading
-from rambo_ray.backtest import cost, folds, report, verdict
+from rambo_ray.backtest import alike, cost, folds, report, verdict
 from rambo_ray.backtest import mix as class_mix
 from rambo_ray.backtest.folds import Fold
 from rambo_ray.backtest.gains import Round
@@ -137,6 +137,10 @@ def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -
         with connect(config.cluster, stages.say) as session:
             stages.say(f"Ray: {session.describe()}")
             made, mix = backtest.material(session, config, seen, num_pool, stages)
+            validation, rejected = alike.of(config, problem, made.validation, made.rejected)
+            if (said := alike.sentence(validation)) is not None:
+                stages.say(said)
+            made = replace(made, same=alike.joined(validation, rejected))
             drawn = draw(config, made, mix, asked.folds, rules)
             todo = [plan_of(config, made, fold, rules.shares.bought) for fold in drawn]
             mine = identity(config, made, mix, rules.numbers)
@@ -154,6 +158,7 @@ def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -
             class_names=problem.class_names,
             budget=config.acquisition.budget,
             num_pool=num_pool,
+            copies=alike.sentence(validation),
         )
         finished = Found(found, played, rounds)
         say(finished, asked, output, stages, time.monotonic() - began)
@@ -173,7 +178,7 @@ def of_rounds(config: Config) -> Config:
 def draw(config: Config, made: Material, mix: np.ndarray, count: int, rules: Rules) -> list[Fold]:
     """The rounds' divisions of S_val, `count` of them; round i never depends on how many there are."""
     labels, rejected, k = made.problem.validation.labels, len(made.rejected), len(made.labeled)
-    return [folds.draw(i, labels, rejected, k, mix, rules.shares, config.seed) for i in range(count)]
+    return [folds.draw(i, labels, rejected, k, mix, rules.shares, config.seed, made.same) for i in range(count)]
 
 
 def costed(config: Config, problem: Problem, count: int) -> Callable[[Probe, int], Stage]:
@@ -197,7 +202,8 @@ def check(config: Config, problem: Problem, methods: Sequence[str], rules: Rules
     seen = problem.labeled.array
     rejected = seen[:0] if problem.rejected is None else problem.rejected.array
     held = backtest.single(problem)
-    made = Material(held, seen, problem.validation.array, rejected, settings, len(problem.pool))
+    same = alike.joined(*alike.of(config, problem))  # but for near-copies by embeddings that are not known yet
+    made = Material(held, seen, problem.validation.array, rejected, settings, len(problem.pool), same=same)
     mix = class_mix.counted(problem.labeled.labels, len(problem.class_names))
     (fold,) = draw(config, made, mix, 1, rules)
     if "margin_accepted" in methods and not len(rejected):

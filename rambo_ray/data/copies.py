@@ -16,6 +16,11 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Close = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Which of the second are close to which of the first, [a, b] bool."""
 
 BITS = 63  # of a perceptual hash
 _SIDE, _LOW = 32, 8  # pixels of the square that is hashed, and frequencies of either direction that count
@@ -56,13 +61,17 @@ class Copies:
         place[self.kept] = np.arange(len(self.kept))
         return Copies(self.kept[of[place[self.of]]], self.exact, self.fingerprint)
 
-    def sentence(self) -> str:
-        """The counts in words."""
+    def counted(self) -> str:
+        """How many copies of how many images, in words."""
         counts = [(self.exact, "exact"), (self.near, "near")]
         said = " and ".join(f"{count:,} {kind}" for count, kind in counts if count)
         copies = "copy" if self.exact + self.near == 1 else "copies"
         images = "image" if self.copied == 1 else "images"
-        return f"{said} {copies} of {self.copied:,} {images} in the pool: each is bought once"
+        return f"{said} {copies} of {self.copied:,} {images}"
+
+    def sentence(self) -> str:
+        """The counts of a pool's in words."""
+        return f"{self.counted()} in the pool: each is bought once"
 
 
 def exact(digests: Sequence[bytes]) -> Copies:
@@ -79,13 +88,7 @@ def nothing(count: int) -> Copies:
 
 def near_by_hash(hashes: np.ndarray, distance: int) -> np.ndarray:
     """Who stands for each image, int64 [N], by perceptual hashes bool [N, BITS]: within `distance` bits that differ."""
-    signs = np.where(hashes, 1.0, -1.0).astype(np.float32)  # products of signs count bits, exactly
-
-    def close(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-        found: np.ndarray = some @ others.T >= BITS - 2 * distance
-        return found
-
-    return _stand_for(signs, close)
+    return _stand_for(*_of_hashes(hashes, distance))
 
 
 def near_by_angle(vectors: np.ndarray, distance: float) -> np.ndarray:
@@ -93,14 +96,20 @@ def near_by_angle(vectors: np.ndarray, distance: float) -> np.ndarray:
 
     A vector of zeros has no direction and is near to none.
     """
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    directions = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0).astype(np.float32)
+    return _stand_for(*_of_angles(vectors, distance))
 
-    def close(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-        found: np.ndarray = some @ others.T >= 1.0 - distance
-        return found
 
-    return _stand_for(directions, close)
+def groups_by_hash(hashes: np.ndarray, distance: int) -> np.ndarray:
+    """The first of each image's group, int64 [N], where images within `distance` bits are of one group.
+
+    So are all that a chain of such images joins: the first and the last of it may differ by more. See `near_by_hash`.
+    """
+    return _joined(*_of_hashes(hashes, distance))
+
+
+def groups_by_angle(vectors: np.ndarray, distance: float) -> np.ndarray:
+    """The same of vectors float32 [N, D] within a cosine distance."""
+    return _joined(*_of_angles(vectors, distance))
 
 
 def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
@@ -124,10 +133,37 @@ def _square(image: np.ndarray) -> np.ndarray:
     return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), dtype=np.float64)
 
 
-def _stand_for(items: np.ndarray, close: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+def _of_hashes(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, Close]:
+    """What is compared of hashes bool [N, BITS], and how."""
+    signs = np.where(hashes, 1.0, -1.0).astype(np.float32)  # products of signs count bits, exactly
+    return signs, lambda some, others: some @ others.T >= BITS - 2 * distance
+
+
+def _of_angles(vectors: np.ndarray, distance: float) -> tuple[np.ndarray, Close]:
+    """The same of vectors float32 [N, D]."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    directions = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0).astype(np.float32)
+    return directions, lambda some, others: some @ others.T >= 1.0 - distance
+
+
+def _joined(items: np.ndarray, close: Close) -> np.ndarray:
+    """The first of the connected component of each of items [N, ...], where neighbours are close; int64 [N]."""
+    pairs = [np.zeros((0, 2), dtype=np.int64)]
+    for start in range(0, len(items), _BLOCK):
+        block, offset = items[start : start + _BLOCK], np.array([[start, start]])
+        pairs.append(np.argwhere(close(block, items[start:])) + offset)
+    found = np.concatenate(pairs)
+    graph = coo_array((np.ones(len(found), dtype=bool), (found[:, 0], found[:, 1])), shape=(len(items),) * 2)
+    _, component = connected_components(graph, directed=False)
+    _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
+    groups: np.ndarray = first[inverse]
+    return groups
+
+
+def _stand_for(items: np.ndarray, close: Close) -> np.ndarray:
     """Who stands for each of items [N, ...]: the first earlier one that stays and is close, else itself; int64 [N].
 
-    close: which of the second are close to which of the first, [a, b] bool. Items are compared with all that stay, a
+    Items are compared with all that stay, a
     block at a time.
     """
     of, kept = np.arange(len(items)), np.zeros(0, dtype=np.int64)

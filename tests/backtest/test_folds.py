@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -128,3 +130,28 @@ def test_sizes_of_mock_rounds_that_were_set_shrink_with_s_val() -> None:
 def test_a_pool_too_small_to_tell_anything_is_refused_with_the_remedy() -> None:
     with pytest.raises(UserError, match="mock pool of 10 images and buys 3.*give more validation images"):
         played(config(), 10, 5000, 0.3, 0.35)
+
+
+class TestCopies:
+    """Copies take one part, that of the first, and the mock pool has each image once."""
+
+    @given(st.integers(0, 1000), st.integers(60, 200), st.integers(0, 30))
+    @settings(max_examples=40, deadline=None)
+    def test_no_group_is_on_two_sides(self, seed: int, count: int, rejected: int) -> None:
+        generator = np.random.default_rng(seed)
+        labels, mix = generator.integers(4, size=count), np.full(4, 0.25)
+        v, r = (np.sort(generator.integers(max(1, n // 2), size=n)) for n in (count, rejected))
+        same = np.concatenate([np.searchsorted(v, v), count + np.searchsorted(r, r)])
+        made = draw(seed % 5, labels, rejected, 50, mix, SHARES, seed, same)
+        sides = [set(same[part].tolist()) for part in (made.pool, made.validation, made.judges, made.rejected)]
+        for one, other in itertools.combinations(sides, 2):
+            assert not one & other
+        assert len(sides[0]) == len(made.pool)  # once each
+        for part in (made.validation, made.judges):  # of a group all images or none
+            assert len(part) == np.isin(same[:count], same[part]).sum()
+
+    def test_without_copies_nothing_changes(self) -> None:
+        labels, mix = np.arange(100) % 4, np.array([0.4, 0.3, 0.2, 0.1])
+        one, other = (draw(2, labels, 10, 50, mix, SHARES, 3, same) for same in (None, np.arange(110)))
+        for name in ("pool", "validation", "judges", "rejected"):
+            assert (getattr(one, name) == getattr(other, name)).all()

@@ -73,6 +73,8 @@ def test_folders_of_a_users_own_images_are_backtested(session: Session, tmp_path
             place = tmp_path / part / str(items.labels[i])
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(items.pixels[i, :, :, 0]).save(place / f"{i}.png")
+            if part == "validation" and i % 10 == 0:
+                Image.fromarray(items.pixels[i, :, :, 0]).save(place / f"{i} again.png")
     (tmp_path / "pool").mkdir()
     for i in range(60):
         Image.fromarray(problem.pool.array[i, :, :, 0]).save(tmp_path / "pool" / f"{i}.png")
@@ -82,6 +84,7 @@ def test_folders_of_a_users_own_images_are_backtested(session: Session, tmp_path
     assert backtest(["--output", str(folder), "--folds", "2", "--methods", "margin", *own]) == 0
     content = json.loads((folder / "backtest.json").read_text())
     assert content["played"]["num_pool"] == 60 and content["played"]["bought"] <= 10
+    assert content["played"]["copies"].startswith("10 exact copies of 10 images in S_val")
     assert all(key in content["commands"]["random"] for key in own[:4])
 
     # What it names can be run: ids of files, as many as asked for.
