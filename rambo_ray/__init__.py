@@ -8,10 +8,12 @@ over a cluster is in `rambo_ray.cluster`, the commands in `rambo_ray.cli`.
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["Picked", "Rambo", "RunError", "UserError", "register_strategy"]
+__all__ = ["Backtested", "Cost", "Picked", "Rambo", "RunError", "UserError", "register_strategy"]
 
 # Loaded when they are asked for: torch and Ray take seconds, and `rambo --help` needs neither.
 _LAZY = {
+    "Backtested": "rambo_ray.api.backtested",
+    "Cost": "rambo_ray.api.cost",
     "Picked": "rambo_ray.api.picked",
     "Rambo": "rambo_ray.api.rambo",
     "RunError": "rambo_ray.errors",

@@ -1,1 +1,1 @@
-"""RAMBO from Python: `Rambo` picks, `Picked` is what it picked."""
+"""RAMBO from Python: `Rambo` picks, `Picked` is what it picked; `Cost` and `Backtested` are said before it."""

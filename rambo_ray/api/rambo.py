@@ -1,14 +1,15 @@
 """`Rambo(budget=500).select(labeled, validation, pool)`: a run of RAMBO on what a program holds.
 
 It is the command's run, by the same functions and with the same files; only the data come from memory, and what is
-picked comes back as a `Picked`.
+picked comes back as a `Picked`. `Rambo(...).plan` and `Rambo(...).backtest` are the commands of that name, before it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from rambo_ray.own import names
 from rambo_ray.progress import Display, Stages
 
 if TYPE_CHECKING:  # torch and Ray take seconds to load, and are needed when something is to be picked
+    from rambo_ray.api.backtested import Backtested
+    from rambo_ray.api.cost import Cost
     from rambo_ray.api.picked import Picked
     from rambo_ray.cli.run import Finished
 
@@ -109,7 +112,87 @@ class Rambo:
         """
         from rambo_ray.cli.run import execute_on
 
-        began = time.monotonic()
+        began, temporary = time.monotonic(), None
+        with self._reading(labeled, validation, pool, ids, class_names) as content:
+            if loading.parse(content).output.dir is None:
+                temporary = tempfile.TemporaryDirectory(prefix="rambo_ray_")
+                content = loading.with_keys(content, {"output.dir": temporary.name})
+            config = loading.parse(content)
+            with self._told(config, loaded := rounds.read(config, streams=True)) as stages:
+                done = execute_on(config, loaded.problem, loaded.revealed, stages, began, loaded.reading)
+            return _picked(done, temporary)
+
+    def plan(
+        self,
+        labeled: Any,
+        validation: Any = None,
+        pool: Any = None,
+        *,
+        ids: Sequence[object] | None = None,
+        class_names: Sequence[str] | None = None,
+        folds: int = 0,
+    ) -> Cost:
+        """What `select` would cost with the same arguments, and a backtest of so many `folds` before it (0: none).
+
+        Times a few small trainings on Ray, for some seconds to a minute, and writes nothing. Raises as `select`.
+        """
+        from rambo_ray.api.cost import Cost
+        from rambo_ray.cli.plan import forecast_costs_on
+
+        if folds < 0:
+            raise UserError(f"folds={folds}: must not be negative; give the rounds of a backtest, or 0 for none")
+        with self._reading(labeled, validation, pool, ids, class_names) as content:
+            config = loading.parse(content)
+            with self._told(config, loaded := rounds.read(config, streams=True)) as stages:
+                return Cost(tuple(forecast_costs_on(config, loaded.problem, loaded.revealed, stages, folds)))
+
+    def backtest(
+        self,
+        labeled: Any,
+        validation: Any = None,
+        pool: Any = None,
+        *,
+        ids: Sequence[object] | None = None,
+        class_names: Sequence[str] | None = None,
+        folds: int = 12,
+        methods: Sequence[str] | None = None,
+        output: str | Path | None = None,
+    ) -> Backtested:
+        """Whether it will beat a random choice on these data: rounds played with the labelled items alone.
+
+        The arguments are those of `select`; no label of the pool is looked at. folds: rounds to play; methods: who
+        plays beside random, default: RAMBO and all published strategies; output: a directory where the verdict and
+        the played rounds are kept, in which the same call goes on; not the one that `select` writes to.
+
+        Raises as `select`.
+        """
+        from rambo_ray.api.backtested import Backtested
+        from rambo_ray.cli import backtest
+
+        backtest.check_folds(folds, "folds=")
+        asked = backtest.Asked(
+            folds=folds,
+            methods=backtest.methods(methods),
+            folder=None if output is None else Path(output).expanduser(),
+            command=f"Rambo(...).backtest(..., folds={folds})",
+            run="Rambo(...).select(...)",
+            by='Rambo(..., overrides={{"acquisition.strategy": "{strategy}"}}).select(...)',
+        )
+        with self._reading(labeled, validation, pool, ids, class_names) as content:
+            config = loading.parse(content)
+            with self._told(config, loaded := rounds.read(config)) as stages:
+                return Backtested.of(backtest.execute_on(config, loaded.problem, asked, stages), asked.folder)
+
+    @contextlib.contextmanager
+    def _reading(
+        self,
+        labeled: Any,
+        validation: Any,
+        pool: Any,
+        ids: Sequence[object] | None,
+        class_names: Sequence[str] | None,
+    ) -> Iterator[dict[str, Any]]:
+        """The configuration's content with the data in it; what is in memory is let go of at the end."""
         kept: list[str] = []
         try:
             values: dict[str, Any] = {"data.name": "own"}
@@ -118,21 +201,18 @@ class Rambo:
                     continue
                 values[f"data.{part}"] = path = _path(value, part, class_names, ids if part == "pool" else None)
                 kept += [path] if held.is_name(path) else []
-            content = loading.with_keys(self._content, values)
-            temporary = None
-            if loading.parse(content).output.dir is None:
-                temporary = tempfile.TemporaryDirectory(prefix="rambo_ray_")
-                content = loading.with_keys(content, {"output.dir": temporary.name})
-            config = loading.parse(content)
-            loaded = rounds.read(config, streams=True)
-            display = Display() if self.quiet else displays.chosen()  # that of `rambo --quiet` says where the files are
-            with Stages(every_s=config.output.progress_seconds, display=display) as stages:
-                for text in loaded.said:
-                    stages.say(text)
-                done = execute_on(config, loaded.problem, loaded.revealed, stages, began, loaded.reading)
-            return _picked(done, temporary)
+            yield loading.with_keys(self._content, values)
         finally:
             held.forget(kept)
+
+    @contextlib.contextmanager
+    def _told(self, config: Config, loaded: rounds.Loaded) -> Iterator[Stages]:
+        """Who is told how it goes, first of what was read."""
+        display = Display() if self.quiet else displays.chosen()  # that of `rambo --quiet` says where the files are
+        with Stages(every_s=config.output.progress_seconds, display=display) as stages:
+            for text in loaded.said:
+                stages.say(text)
+            yield stages
 
 
 def _named(value: Any) -> str | None:

@@ -47,13 +47,21 @@ METHODS = tuple(name for name in STRATEGY_NAMES if name != "margin_accepted")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be played: rounds, by whom, and where the files go (None: nowhere)."""
+    """What is to be played: rounds, by whom, and where the files go (None: nowhere).
+
+    command: what asked for it; run: what picks the real images by RAMBO; by: the same by a strategy, of its name.
+    """
 
     folds: int
     methods: tuple[str, ...]
     folder: Path | None
     command: str
     run: str
+    by: str = "{run} acquisition.strategy={strategy}"
+
+    def picks(self, method: str) -> str:
+        """What picks the real images by a method."""
+        return self.run if method == "rambo" else self.by.format(run=self.run, strategy=method)
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,7 @@ class Found:
 def called(parsed: argparse.Namespace) -> int:
     """The command `backtest`; returns its exit code."""
     config = configuration(parsed)
-    if parsed.folds < 2:
-        raise UserError(f"--folds {parsed.folds}: must be 2 or more, so that there is an interval; give 2 or more")
+    check_folds(parsed.folds, "--folds ")
     given = [f"--config {shlex.quote(parsed.config)}"] if parsed.config else []
     overrides = [shlex.quote(o) for o in parsed.overrides if not o.startswith("acquisition.strategy=")]
     command = ["rambo backtest", *given, f"--folds {parsed.folds}"]
@@ -85,6 +92,12 @@ def called(parsed: argparse.Namespace) -> int:
     with shown(parsed, config.output.progress_seconds) as stages:
         execute(config, asked, stages)
     return 0
+
+
+def check_folds(folds: int, named: str) -> None:
+    """Raise UserError for a number of rounds that says nothing; `named`: what it was given as."""
+    if folds < 2:
+        raise UserError(f"{named}{folds}: must be 2 or more, so that there is an interval; give 2 or more")
 
 
 def methods(named: Sequence[str] | None) -> tuple[str, ...]:
@@ -227,7 +240,7 @@ def claimed(folder: Path | None, config: Config) -> Iterator[Output | None]:
 def say(found: Found, asked: Asked, output: Output | None, stages: Stages, seconds: float) -> None:
     """Tell the person, and write the files."""
     own = found.verdict
-    commands = {name: command(asked.run, name) for name in (own.recommended, own.best.method, RANDOM)}
+    commands = {name: asked.picks(name) for name in (own.recommended, own.best.method, RANDOM)}
     advice = f"To pick the images so: {commands[own.recommended]}"
     lines = ["", report.brief(own), "", found.played.sentence, *own.sentences, advice]
     content = report.content(own, found.played, found.rounds, asked.command, commands)
@@ -242,8 +255,3 @@ def say(found: Found, asked: Asked, output: Output | None, stages: Stages, secon
             "  backtest.json  backtest.md  backtest.csv  backtest.png  rounds/",
         ]
     stages.finish("\n".join(lines), None if output is None else output.folder / "backtest.md", content)
-
-
-def command(run: str, method: str) -> str:
-    """The command that picks the real images by a method."""
-    return run if method == "rambo" else f"{run} acquisition.strategy={method}"

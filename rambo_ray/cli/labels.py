@@ -202,7 +202,7 @@ def _compared(after: TrainedClassifier, metrics: Mapping[str, Any], asked: Reque
         "accuracy_after": measured,
         "utility_after": utility,
         "utility_forecast": request.last_utility(asked) if says_level else None,
-        "ranking_gain_forecast": metrics["ranking"].get("held_out_gain"),
+        "ranking_gain_forecast": (metrics.get("ranking") or {}).get("held_out_gain"),
     }
 
 

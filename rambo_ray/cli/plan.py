@@ -13,7 +13,7 @@ from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data import memory
-from rambo_ray.data.problem import LabeledArrays
+from rambo_ray.data.problem import LabeledArrays, Problem, Revealed
 from rambo_ray.errors import UserError
 from rambo_ray.pipeline import choices, forecast, once, plan
 from rambo_ray.progress import Stages, duration
@@ -35,10 +35,16 @@ def forecast_costs(config: Config, stages: Stages | None = None, folds: int = 0)
     folds: say too what a backtest of so many rounds would take, 0: none. Raises UserError for what cannot be run.
     """
     loaded = rounds.read(config, streams=True)
-    problem, revealed = loaded.problem, loaded.revealed
     stages = stages or Stages(every_s=config.output.progress_seconds)
     for text in loaded.said:
         stages.say(text)
+    return forecast_costs_on(config, loaded.problem, loaded.revealed, stages, folds)
+
+
+def forecast_costs_on(
+    config: Config, problem: Problem, revealed: Revealed | None, stages: Stages, folds: int = 0
+) -> list[forecast.Stage]:
+    """The same for a problem that is in memory."""
     config, chosen = choices.made(config, problem)
     problem, revealed = once.thinned(config, problem, revealed)
     strategy, ask = config.acquisition.strategy, config.acquisition.model_copy(update={"strategy": "rambo"})

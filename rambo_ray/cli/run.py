@@ -167,6 +167,18 @@ def by_strategy(
         config, picked.problem, revealed, picked, stages.seconds, time.monotonic() - began, session.describe()
     )
     output.write_json("metrics.json", metrics)
+    content = ReportContent(
+        config=config,
+        metrics=metrics,
+        manifest=manifest(config, picked.problem, todo.training.precision),
+        problem=picked.problem,
+        revealed=picked.revealed,
+        selection=picked.selection,
+        margins=picked.margins,
+        view=picked.view,
+        folder=str(output.folder),
+    )
+    output.write_text("report.html", render(content))
     said = strategy_files.summary(metrics, config, output.folder)
     stages.finish(said, output.folder / "selection.parquet", metrics)
     return Finished(output, config, picked.problem, picked, metrics)

@@ -16,8 +16,9 @@ import numpy as np
 import ray
 
 from rambo_ray import seeds
-from rambo_ray.acquisition import greedy
+from rambo_ray.acquisition import greedy, pool_view
 from rambo_ray.acquisition.greedy import Selection
+from rambo_ray.acquisition.pool_view import PoolView
 from rambo_ray.benchmark import methods
 from rambo_ray.benchmark.experiment import Method
 from rambo_ray.cluster import embed, prepare
@@ -38,14 +39,16 @@ from rambo_ray.utility_samples.store import SampleStore
 class Picked:
     """What a strategy picked, f's margins [N], and f's accuracies without and, where labels are known, with it.
 
-    problem: what it was picked from, near-copies in the pool aside.
+    problem, revealed: what it was picked from, near-copies in the pool aside. view: a part of it as f sees it.
     """
 
     problem: Problem
+    revealed: Revealed | None
     selection: Selection
     margins: np.ndarray
     before: Mapping[str, float]
     after: Mapping[str, float] | None
+    view: PoolView
 
 
 def run(
@@ -87,7 +90,24 @@ def run(
             ray.remote(_train).options(**options).remote(shared, positions, config.seed, *how), "the final classifier"
         )
     stages.end()
-    return Picked(problem, found, prepared.margins, prepared.before, after)
+    view = look(prepared, found, config)
+    return Picked(problem, revealed, found, prepared.margins, prepared.before, after, view)
+
+
+def look(prepared: PreparedProblem, made: Selection, config: Config) -> PoolView:
+    """A part of the pool as f sees it, for the report; of what a margin filter left out nothing, as there was none."""
+    inputs = prepared.strategy_inputs
+    assert inputs is not None
+    everything = config.acquisition.model_copy(update={"margin_pool": max(1, len(inputs))})
+    return pool_view.look(
+        made,
+        prepared.margins,
+        np.arange(len(inputs)),
+        everything,
+        lambda positions: (inputs.logits[positions], inputs.embeddings[positions]),
+        lambda positions: (inputs.labeled_logits[positions], inputs.labeled_embeddings[positions]),
+        len(inputs.labels),
+    )
 
 
 def selection(positions: np.ndarray, margins: np.ndarray, config: Config) -> Selection:

@@ -1,7 +1,8 @@
 """The files of a run whose images another strategy than RAMBO picks: what there is without u_hat.
 
 selection.parquet as of any run, its `utility` not a number; metrics.json with `strategy`, sizes, accuracies and
-seconds; manifest.json and config.yaml as of any run. There is no u_hat, and no report of what it wants.
+seconds; manifest.json and config.yaml as of any run. There is no u_hat. The page, report.html, is made by
+`rambo_ray.report`, without what concerns u_hat.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.progress import duration
+
+FILES = {"selection": "selection.parquet", "report": "report.html"}
 
 
 class Picks(Protocol):
@@ -44,11 +47,16 @@ def metrics(
         "sizes": {
             "k": len(problem.labeled),
             "validation": len(problem.validation),
-            "pool": len(problem.pool),
+            "pool": problem.num_pool,
             "test": len(revealed.test) if revealed is not None and revealed.test is not None else 0,
             "budget": ask.budget,
             "batch_size": ask.batch_size,
             "margin_pool": ask.margin_pool,
+        },
+        "copies": {
+            "exact": problem.copies.exact if problem.copies is not None else 0,
+            "near": problem.copies.near if problem.copies is not None else 0,
+            "of_images": problem.copies.copied if problem.copies is not None else 0,
         },
         "accuracy_before": accuracies(picked.before),
         "accuracy_after": accuracies(picked.after),
@@ -69,5 +77,5 @@ def summary(content: Mapping[str, Any], config: Config, folder: Path) -> str:
         if before is not None:
             change = "" if after is None else f" -> {after:.3f} ({100 * (after - before):+.1f} points)"
             lines.append(f"  {said:<18} {before:.3f}{change}")
-    lines.append(f"  {'selection':<18} {folder / 'selection.parquet'}")
+    lines += [f"  {name:<18} {folder / file}" for name, file in FILES.items()]
     return "\n".join(lines)

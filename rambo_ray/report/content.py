@@ -30,9 +30,9 @@ class ReportContent:
     metrics: what metrics.json holds; manifest: what manifest.json holds. revealed: None for a pool
     without known labels. margins: of f, [N]. samples: retrained and interpolated. history: one row
     per outer epoch of the fit, none for a regression. held_out: u_hat's scores and true utilities [G] of sets it
-    was not fitted to. u_hat: the quadratic one, None for the network. compared: mean evidence [F] of the picked
-    images and of what they were picked from, None where none was gathered. view: a part of the pool as f sees it,
-    None where nobody looked. folder: where the run's files are.
+    was not fitted to, None where another strategy picked. u_hat: the quadratic one, None for the network. compared:
+    mean evidence [F] of the picked images and of what they were picked from, None where none was gathered. view: a
+    part of the pool as f sees it, None where nobody looked. folder: where the run's files are.
     """
 
     config: Config
@@ -42,13 +42,19 @@ class ReportContent:
     revealed: Revealed | None
     selection: Selection
     margins: np.ndarray
-    samples: Sequence[UtilitySample]
-    history: Sequence[Mapping[str, float]]
-    held_out: HeldOut
+    samples: Sequence[UtilitySample] = ()
+    history: Sequence[Mapping[str, float]] = ()
+    held_out: HeldOut | None = None
     u_hat: QuadraticModel | None = None
     compared: ComparedEvidence | None = None
     view: PoolView | None = None
     folder: str = "DIR"
+
+    @property
+    def strategy(self) -> str | None:
+        """Which other strategy picked the images; None where RAMBO did."""
+        found: str | None = self.metrics.get("strategy")
+        return found
 
     @property
     def followed(self) -> bool:

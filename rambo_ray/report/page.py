@@ -34,6 +34,8 @@ from rambo_ray.report.reading import number, signed
 from rambo_ray.report.sections import model_plots, selection_plots
 from rambo_ray.report.wishes import Wish, wishes
 
+# Strategies beside RAMBO that look at S_val's labels.
+STEERED = ("glister", "uncertainty_herding", "posterior_balance", "margin_accepted")
 VALUE_LETTERS = 1000  # of a setting or a list of class names
 
 
@@ -78,13 +80,9 @@ def render(content: ReportContent) -> str:
         rows=listed,
         steps=steps(content),
         revealed=content.revealed is not None,
-        by_size=_by_size(content),
-        followed=content.followed,
+        strategy=content.strategy,
         selection_plots=selection_plots(content),
-        trust=_spaced(content.judgement.sentence()),
-        model_plots=model_plots(content),
-        wishes=_wishes(content),
-        unit="points" if content.judgement.fraction else "nats",
+        **_of_u_hat(content),
         stages=stage_bars(content.metrics["seconds"]),
         total=_total(content.metrics["seconds"]),
         facts=list(_facts(content)),
@@ -93,13 +91,30 @@ def render(content: ReportContent) -> str:
     )
 
 
+def _of_u_hat(content: ReportContent) -> dict[str, Any]:
+    """What the page says of u_hat; nothing where another strategy picked."""
+    if content.strategy is not None:
+        return {"followed": True, "by_size": [], "model_plots": [], "wishes": []}
+    judged = content.judgement
+    return {
+        "followed": content.followed,
+        "by_size": _by_size(content),
+        "trust": _spaced(judged.sentence()),
+        "model_plots": model_plots(content),
+        "wishes": _wishes(content),
+        "unit": "points" if judged.fraction else "nats",
+    }
+
+
 # -- what the run comes to -----------------------------------------------------------------------
 
 
 def outcome(content: ReportContent) -> str:
     """One plain sentence or two: what was picked, and what there is to be said for it."""
     sizes, picked = content.metrics["sizes"], len(content.selection.pool_index)
-    first = f"RAMBO picked {picked:,} of the pool's {sizes['pool']:,} images to be sent to the annotators."
+    who, pool = content.strategy or "RAMBO", f"the pool's {sizes['pool']:,} images"
+    judged = "" if content.strategy is not None else f" {_spaced(content.judgement.sentence())}"
+    first = f"{who} picked {picked:,} of {pool} to be sent to the annotators."
     if content.problem.copies is not None:
         first += f" There are {content.problem.copies.sentence()}."
     for name, part in (("test", "the test images"), ("validation", "the validation images")):
@@ -111,8 +126,8 @@ def outcome(content: ReportContent) -> str:
                 f"{part} goes from {before:.3f} to {after:.3f}"
                 + (f", which {sizes[name]:,} images cannot tell from no change." if unclear else ".")
             )
-            return said if content.followed else f"{said} {_spaced(content.judgement.sentence())}"
-    return f"{first} {_spaced(content.judgement.sentence())}"
+            return said if content.followed else f"{said}{judged}"
+    return f"{first}{judged}"
 
 
 def uncertainty(before: float, after: float, count: int) -> float:
@@ -130,13 +145,14 @@ def key_figures(content: ReportContent) -> list[Figure]:
     steps = len(content.selection.step_scores)
     share = f"{100 * picked / max(1, sizes['pool']):.1f}\u00a0% of a pool of {sizes['pool']:,}"
     pace = f"in {steps} steps of {sizes['batch_size']:,}" if steps > 1 else "in one step"
+    pace = pace if content.strategy is None else f"by {content.strategy}"
     made = [Figure("Images to annotate", f"{picked:,}", f"{share}, picked {pace}")]
     for name, title in (("test", "Test accuracy"), ("validation", "Validation accuracy")):
         before, after = _accuracies(content.metrics, name)
         if before is None:
             continue
         on = f"on {sizes[name]:,} images"
-        if name == "validation":
+        if name == "validation" and (content.strategy is None or content.strategy in STEERED):
             on += ", by which the choice was steered"
         if after is None:
             made.append(Figure(title, f"{before:.3f}", f"before annotation, {on}"))
@@ -144,6 +160,8 @@ def key_figures(content: ReportContent) -> list[Figure]:
             change = f"{signed(100 * (after - before))} points"
             error = f"give or take {100 * uncertainty(before, after, sizes[name]):.1f}"
             made.append(Figure(title, f"{before:.3f} → {after:.3f}", f"{change}, {error}, {on}"))
+    if content.strategy is not None:
+        return made
     judged = content.judgement
     made.append(Figure("Held-out ranking accuracy", _spaced(judged.shown), _spaced(judged.phrase())))
     return made
@@ -221,7 +239,8 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
         "mock_rounds": "pairs of mock rounds (P)",
         "both": "pairs of each kind (P)",
     }
-    yield drawn[content.config.utility_samples.source], f"{sizes['num_pairs']:,}"
+    if content.strategy is None:
+        yield drawn[content.config.utility_samples.source], f"{sizes['num_pairs']:,}"
     counts = {"retrained": "sets trained on", "reused": "reused from earlier"}
     for key, name in counts.items():
         if collect.get(key) is not None:

@@ -26,6 +26,8 @@ class Plot:
 def selection_plots(content: ReportContent) -> list[Plot]:
     """How the images were picked; what u_hat made of them only where the run took its word."""
     made = [_margins(content)]
+    if content.strategy is not None:
+        return made
     if content.followed:
         made.append(_candidates(content))
         if content.config.acquisition.candidates != "partition" and content.selection.kinds:
@@ -52,9 +54,13 @@ def _margins(content: ReportContent) -> Plot:
     some = margin_pool < content.problem.num_pool
     survey = content.problem.survey
     chosen_from = f"the M = {margin_pool:,} smallest" if some else "the whole pool"
+    said = f"Small margins are images f is undecided on. The first step chose from {chosen_from}."
+    if content.strategy is not None:  # which may look at all of the pool
+        margin_pool = content.problem.num_pool
+        said = "Small margins are images f is undecided on; a strategy that goes by something else takes others, too."
     return _plot(
         "Margins of the pool",
-        f"Small margins are images f is undecided on. The first step chose from {chosen_from}.",
+        said,
         "Histogram of the pool's margins with the picked images among them.",
         plots.margin_histogram(
             content.margins, selection.margin, margin_pool, None if survey is None else survey.histogram
@@ -96,6 +102,7 @@ def _winners(content: ReportContent) -> Plot:
 
 def _held_out(content: ReportContent) -> Plot:
     held_out, utility = content.held_out, content.config.utility_samples.utility
+    assert held_out is not None
     tau = number(content.metrics["ranking"].get("held_out_kendall_tau"))
     agreement = "" if tau is None else f" Kendall's τ is {signed(tau, 2)}."
     said = (

@@ -65,6 +65,22 @@ def test_data_that_cannot_be(given: Any, keys: Any, words: str, tmp_path: Path) 
     assert not (tmp_path / "run").exists() and held._held == before
 
 
+@pytest.mark.parametrize(
+    ("call", "keys", "words"),
+    [
+        ("plan", {"folds": -1}, "folds=-1: must not be negative"),
+        ("backtest", {"folds": 1}, "folds=1: must be 2 or more"),
+        ("backtest", {"methods": ["bagde"]}, "did you mean 'badge'?"),
+        ("backtest", {"ids": ["a"]}, "20 images or embeddings, but 1 ids"),
+    ],
+)
+def test_what_cannot_be_planned_or_backtested(call: str, keys: dict[str, Any], words: str, tmp_path: Path) -> None:
+    before = dict(held._held)
+    with pytest.raises(UserError) as caught:
+        getattr(Rambo(budget=5, quiet=True), call)(LABELED, VALIDATION, POOL, **keys)
+    assert words in str(caught.value) and "\n" not in str(caught.value) and held._held == before
+
+
 def test_the_package_s_names() -> None:
     assert set(rambo_ray.__all__) <= set(dir(rambo_ray))
     for name in rambo_ray.__all__:

@@ -10,7 +10,7 @@ import pytest
 from rambo_ray.acquisition.baselines import STRATEGIES
 from rambo_ray.benchmark.experiment import CEILINGS
 from rambo_ray.benchmark.experiment import METHODS as BENCHMARKED
-from rambo_ray.cli.backtest import METHODS, command, methods
+from rambo_ray.cli.backtest import METHODS, Asked, methods
 from rambo_ray.cli.main import job
 from rambo_ray.config.schema import STRATEGY_NAMES
 
@@ -87,8 +87,9 @@ def test_random_always_takes_part_and_each_once() -> None:
 
 
 def test_the_command_that_carries_the_advice_out_names_the_strategy() -> None:
-    assert command("rambo run --output DIR a=1", "rambo") == "rambo run --output DIR a=1"
-    assert command("rambo run --output DIR a=1", "badge") == "rambo run --output DIR a=1 acquisition.strategy=badge"
+    asked = Asked(2, ("rambo",), None, "rambo backtest", "rambo run --output DIR a=1")
+    assert asked.picks("rambo") == "rambo run --output DIR a=1"
+    assert asked.picks("badge") == "rambo run --output DIR a=1 acquisition.strategy=badge"
 
 
 def test_a_strategy_of_ones_own_is_known_by_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

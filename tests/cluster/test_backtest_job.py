@@ -106,6 +106,17 @@ def test_a_strategy_picks_what_it_picks_in_a_benchmark_and_is_answered(
     assert table["order"] == list(range(22)) and table["margin"] == sorted(table["margin"])
     assert table["step"] == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5 + [4] * 2
     assert all(value != value for value in table["utility"])  # no u_hat has judged
+    page = (folder / "report.html").read_text()
+    assert "margin picked 22 of the pool" in page and 'id="map"' in page and 'id="trust"' not in page
+    assert str(folder / "report.html") in shown
+
+    # Its labels are taken back like any run's.
+    _, revealed = digits()
+    answers = tmp_path / "answers.csv"
+    rows = (f"{name},{revealed.pool_labels[i]}" for name, i in zip(table["id"], table["pool_index"], strict=True))
+    answers.write_text("\n".join(["id,label", *rows]) + "\n")
+    assert job("labels", [str(folder), str(answers)]) == 0
+    assert "accuracy on S_val" in capsys.readouterr().out
 
 
 def test_what_is_prepared_in_one_process_is_what_a_cluster_prepares(session: Session, tmp_path: Path) -> None:

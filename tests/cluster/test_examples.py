@@ -39,6 +39,16 @@ def test_arrays(session: Session, example: Any, capsys: pytest.CaptureFixture[st
     assert len(set(picked.ids)) == 40 and "rows of the pool to annotate" in capsys.readouterr().out
 
 
+def test_before_spending(session: Session, example: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    cost, found = example("before_spending").main(folds=2)
+    assert cost.run_seconds > 0 and cost.backtest_seconds > 0 and "utility samples" in str(cost)
+    assert set(found.gains) == {"rambo", "badge", "margin"} and found.recommended in (*found.gains, "random")
+    assert found.folder is None and found.played.num_pool == 400 and found.gains["badge"].rounds == 2
+    assert found.overrides == ({} if found.recommended == "rambo" else {"acquisition.strategy": found.recommended})
+    assert found.to_pandas().loc["badge", "gain"] == found.gains["badge"].mean and len(cost.to_pandas()) == len(cost)
+    assert "points over random" in capsys.readouterr().out and "<pre>" in found._repr_html_()
+
+
 def test_own_classifier(session: Session, example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = example("own_classifier")
     # In a script these are __main__'s, and travel to the workers; imported they go by a name that workers do not know.

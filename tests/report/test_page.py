@@ -16,7 +16,7 @@ from rambo_ray.data.images import Images
 from rambo_ray.data.problem import NONE
 from rambo_ray.report import gallery, plots
 from rambo_ray.report.content import ReportContent
-from rambo_ray.report.page import outcome, render
+from rambo_ray.report.page import key_figures, outcome, render
 from rambo_ray.utility_model.ranking import HeldOut
 
 from .made_content import Page, make_content, make_history, make_problem, make_selection, page, with_metrics
@@ -251,3 +251,34 @@ class TestPlots:
         before = dict(matplotlib.rcParams)
         render(content)
         assert dict(matplotlib.rcParams) == before
+
+
+class TestAnotherStrategy:
+    """A run whose images another strategy picked: the same page without what concerns u_hat."""
+
+    @pytest.fixture(scope="class")
+    def other(self, content: ReportContent) -> ReportContent:
+        known = ("accuracy_before", "accuracy_after", "sizes", "seconds", "cluster")
+        metrics = {"strategy": "badge", **{key: content.metrics[key] for key in known}}
+        metrics["sizes"] = {k: v for k, v in metrics["sizes"].items() if k != "num_pairs"}
+        selection = replace(content.selection, step_scores=(), utility=np.full_like(content.selection.utility, np.nan))
+        return replace(content, metrics=metrics, selection=selection, samples=(), history=(), held_out=None)
+
+    def test_says_who_picked_and_shows_what_was_picked(self, other: ReportContent) -> None:
+        found, html = page(other), render(other)
+        assert outcome(other).startswith("badge picked 100 of the pool's 2,000 images")
+        for name in ("images", "classes", "map", "near", "table", "next", "how", "run"):
+            assert f'id="{name}"' in html and f'href="#{name}"' in html
+        assert "By badge, from what f" in found.text and len(found.all("tr")) > 100
+        assert "by badge" in key_figures(other)[0].reading
+
+    def test_says_nothing_of_u_hat(self, other: ReportContent) -> None:
+        html = render(other)
+        shown = html[html.index("<header>") : html.index("To repeat this run")]  # the settings are all there
+        assert "trust" not in shown and "utility</th>" not in shown and "The first step" not in shown
+        assert "û" not in shown.replace("No û was fitted in this run.", "")
+        names = [figure.name for figure in key_figures(other)]
+        assert names == ["Images to annotate", "Test accuracy", "Validation accuracy"]
+        assert "steered" not in key_figures(other)[2].reading
+        glister = with_metrics(other, strategy="glister")
+        assert "by which the choice was steered" in key_figures(glister)[2].reading
