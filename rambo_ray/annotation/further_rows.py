@@ -19,6 +19,7 @@ from PIL import Image
 from rambo_ray.annotation.names import copy_stem
 from rambo_ray.annotation.request import Request
 from rambo_ray.data import datasets, originals, parquet
+from rambo_ray.data.forms.source import Columns
 from rambo_ray.data.originals import Stored
 from rambo_ray.errors import UserError
 
@@ -83,7 +84,7 @@ def _shards(source: Path, pool: Pool, bought: Sequence[Bought], made: Path, numb
     else:
         shutil.copytree(source, made, dirs_exist_ok=True)
     schema = pq.read_schema(files[0])
-    rows = _columns(schema, files, pool, bought)
+    rows = _columns(schema, files, pool, bought, Columns.of(pool.asked.data))
     beside = made / files[0].relative_to(source).parent if source.is_dir() else made
     name = f"round_{number}.parquet"
     stem = files[0].stem.partition("-")[0]
@@ -99,40 +100,45 @@ def _shards(source: Path, pool: Pool, bought: Sequence[Bought], made: Path, numb
     pq.write_table(table, beside / name)
 
 
-def _columns(schema: pa.Schema, files: Sequence[Path], pool: Pool, bought: Sequence[Bought]) -> dict[str, list[Any]]:
-    """A value for each column and image; null where nobody knows."""
+def _columns(
+    schema: pa.Schema, files: Sequence[Path], pool: Pool, bought: Sequence[Bought], given: Columns
+) -> dict[str, list[Any]]:
+    """A value for each column and image; null where nobody knows. given: columns of other names than the usual."""
+    id_column = given.id or parquet.ID_COLUMN
     rows: dict[str, list[Any]] = {name: [None] * len(bought) for name in schema.names}
-    rows[parquet.LABEL_COLUMN] = _label_values(schema, files, bought)
-    vectors = next((name for name in schema.names if name in _VECTORS and _is_list(schema.field(name).type)), None)
+    label = given.label or parquet.LABEL_COLUMN
+    rows[label] = _label_values(schema, files, bought, label)
+    known = _VECTORS if given.content is None else (given.content,)
+    vectors = next((name for name in schema.names if name in known and _is_list(schema.field(name).type)), None)
     if vectors is not None:
         rows[vectors] = pool.vectors(bought).tolist()
     else:
-        column = next(name for name in parquet.IMAGE_COLUMNS if name in schema.names)
+        column = given.content or next(name for name in parquet.IMAGE_COLUMNS if name in schema.names)
         content = [stored.content for stored in pool.stored(bought)]
         if pa.types.is_struct(schema.field(column).type):
             rows[column] = [{"bytes": c, "path": b.id} for c, b in zip(content, bought, strict=True)]
         else:
             rows[column] = content
-    if parquet.ID_COLUMN in schema.names:
-        rows[parquet.ID_COLUMN] = _ids(schema.field(parquet.ID_COLUMN).type, files, bought)
+    if id_column in schema.names:
+        rows[id_column] = _ids(schema.field(id_column).type, files, bought, id_column)
     if parquet.PATH_COLUMN in schema.names and pa.types.is_string(schema.field(parquet.PATH_COLUMN).type):
         rows[parquet.PATH_COLUMN] = [image.id for image in bought]
     return rows
 
 
-def _label_values(schema: pa.Schema, files: Sequence[Path], bought: Sequence[Bought]) -> list[Any]:
-    kind = schema.field(parquet.LABEL_COLUMN).type
+def _label_values(schema: pa.Schema, files: Sequence[Path], bought: Sequence[Bought], column: str) -> list[Any]:
+    kind = schema.field(column).type
     if not pa.types.is_integer(kind):
         return [image.label for image in bought]
-    labels = parquet.read_labels(list(files))
+    labels = parquet.read_labels(list(files), column)
     if labels.said_as == "declared":
         return [labels.names.index(image.label) if image.label in labels.names else None for image in bought]
     return [int(image.label) for image in bought]
 
 
-def _ids(kind: pa.DataType, files: Sequence[Path], bought: Sequence[Bought]) -> list[Any]:
+def _ids(kind: pa.DataType, files: Sequence[Path], bought: Sequence[Bought], column: str) -> list[Any]:
     """The pool's own ids where the labelled ones leave them free, else ones that say where they are from."""
-    taken = {str(name) for file in files for name in pq.read_table(file, columns=["id"])["id"].to_pylist()}
+    taken = {str(name) for file in files for name in pq.read_table(file, columns=[column])[column].to_pylist()}
     if pa.types.is_integer(kind):
         free = all(image.id.isdecimal() and image.id not in taken for image in bought)
         if not free:
@@ -164,8 +170,10 @@ def _list(source: Path, pool: Pool, bought: Sequence[Bought], made: Path, number
     delimiter = max("\t,;", key=text.partition("\n")[0].count)
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
     header = [name.strip() for name in rows[0]]
-    path, label = header.index("path"), header.index("label")
-    taken = {row[header.index("id")].strip() for row in rows[1:]} if "id" in header else set()
+    given = Columns.of(pool.asked.data)
+    path = header.index(given.content if given.content in header else "path")
+    label, id_column = header.index(given.label or "label"), given.id or "id"
+    taken = {row[header.index(id_column)].strip() for row in rows[1:]} if id_column in header else set()
     for row in rows[1:]:
         here = row[path].strip()
         if "://" not in here and here[0] not in "/~":
@@ -175,12 +183,12 @@ def _list(source: Path, pool: Pool, bought: Sequence[Bought], made: Path, number
         fresh = [""] * len(header)
         fresh[path] = f"images/{copy_to(made / 'images', stored).name}"
         fresh[label] = image.label
-        if "id" in header:
+        if id_column in header:
             name = image.id
             while name in taken:
                 name = f"pool/{name}"
             taken.add(name)
-            fresh[header.index("id")] = name
+            fresh[header.index(id_column)] = name
         rows.append(fresh)
     with open(made / source.name, "w", encoding="utf-8", newline="") as file:
         csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
@@ -190,12 +198,14 @@ def _arrays(source: Path, pool: Pool, bought: Sequence[Bought], made: Path, numb
     """All arrays with a row more for each image."""
     with np.load(source, allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded.files}
-    count = len(arrays["label"])
+    given = Columns.of(pool.asked.data)
+    label, id_column = given.label or "label", given.id or "id"
+    count = len(arrays[label])
     for name, array in arrays.items():
-        if name == "label":
+        if name == label:
             numbers = array.dtype.kind in "iu"
             further: np.ndarray = np.array([int(image.label) if numbers else image.label for image in bought])
-        elif name == "id":
+        elif name == id_column:
             taken = {str(value) for value in array.tolist()}
             numbers = array.dtype.kind in "iu"
             if numbers and not all(image.id.isdecimal() and image.id not in taken for image in bought):

@@ -17,7 +17,9 @@ SCENARIO_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 # The keys of `data` that say how one's own sets are read.
-OWN_KEYS = ("validation_share", "none_label", "class_level", "column", "on_error", "stream")
+OWN_KEYS = (
+    "validation_share", "none_label", "class_level", "column", "label_column", "id_column", "on_error", "stream",
+)  # fmt: skip
 
 # Keys that runs of before had not: where they say what was done then, such a run keeps its identity.
 NEWER_KEYS = (*OWN_KEYS, "bit_depth")
@@ -74,7 +76,15 @@ class DataConfig(Section):
         "default: the one that differs",
     )
     column: str | None = Field(
-        None, description="own: column or array of the images or embeddings; default: image, img, embedding, embeddings"
+        None,
+        description="own: column or array of the images or embeddings; of a CSV, the images' files; default: image, "
+        "img, embedding, embeddings; of a CSV path",
+    )
+    label_column: str | None = Field(
+        None, description="own: column or array of the classes, in tables, CSV and npz; default: label"
+    )
+    id_column: str | None = Field(
+        None, description="own: column or array of the ids, in tables, CSV and npz of all sets; default: id where there"
     )
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="own: what images that cannot be read do; skip: they are left out, counted and listed"
@@ -91,7 +101,7 @@ class DataConfig(Section):
     image_size: CountOrNone = Field(None, description="resize images to squares of this side, in pixels")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; default: as stored")
 
-    @field_validator("none_label", "column", mode="before")
+    @field_validator("none_label", "column", "label_column", "id_column", mode="before")
     @classmethod
     def _name(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value  # as YAML reads 9

@@ -42,24 +42,24 @@ def of_split(files: Sequence[Path], split: str) -> list[Path]:
     return [file for file in files if file.stem == split or file.name.startswith(f"{split}-")]
 
 
-def read_labels(files: Sequence[File]) -> Labels:
-    """The classes of the N images of `files`.
+def read_labels(files: Sequence[File], column: str = LABEL_COLUMN) -> Labels:
+    """The classes of the N images of `files`, in their `column`.
 
     Raises UserError where there are none, for a missing column, a null or negative label, labels that
     are neither integers nor strings, and a label beyond the declared names.
     """
     count(files)
-    names = _declared_names(files[0])
-    columns = [_label_column(file) for file in files]
-    for file, column in zip(files, columns, strict=True):
-        if pa.types.is_string(column.type) != pa.types.is_string(columns[0].type):
-            raise UserError(f"{file}: labels are {column.type}, but {columns[0].type} in {files[0]}; write one type")
-        if _declared_names(file) != names:
+    names = _declared_names(files[0], column)
+    columns = [_label_column(file, column) for file in files]
+    for file, values in zip(files, columns, strict=True):
+        if pa.types.is_string(values.type) != pa.types.is_string(columns[0].type):
+            raise UserError(f"{file}: labels are {values.type}, but {columns[0].type} in {files[0]}; write one type")
+        if _declared_names(file, column) != names:
             raise UserError(f"{file}: declares other class names than {files[0]}; write both alike")
     if pa.types.is_string(columns[0].type):
-        strings = [name for column in columns for name in column.to_pylist()]
+        strings = [name for values in columns for name in values.to_pylist()]
         return _among(strings, names, files[0]) if names else from_names(strings)
-    numbers = np.concatenate([column.to_numpy() for column in columns])
+    numbers = np.concatenate([values.to_numpy() for values in columns])
     if names is None:
         return from_numbers(numbers)
     if numbers.max(initial=0) >= len(names):
@@ -69,14 +69,18 @@ def read_labels(files: Sequence[File]) -> Labels:
     return Labels(numbers, names, "declared")
 
 
-def names(files: Sequence[File], row_prefix: str = "", unique_ids: bool = True) -> tuple[str, ...]:
+def names(
+    files: Sequence[File], row_prefix: str = "", unique_ids: bool = True, id_column: str | None = None
+) -> tuple[str, ...]:
     """The ids of the N images of `files`, by default those of one's own pool; no image is read.
 
-    They come from the first of these whose values are all there and distinct: the column `id`, the column `path`, the
-    `path` beside the image's bytes; else they are `row_prefix` and the row number over all files. With `unique_ids` an
-    `id` column that repeats itself is an error.
+    They come from the first of these whose values are all there and distinct: the column `id` (or `id_column`), the
+    column `path`, the `path` beside the image's bytes; else they are `row_prefix` and the row number over all files.
+    With `unique_ids` an `id` column that repeats itself is an error.
     """
-    found = _ids(files, ID_COLUMN, unique_ids) or _ids(files, PATH_COLUMN, False) or _distinct(_paths(files))
+    found = (
+        _ids(files, id_column or ID_COLUMN, unique_ids) or _ids(files, PATH_COLUMN, False) or _distinct(_paths(files))
+    )
     return found or tuple(f"{row_prefix}{row}" for row in range(count(files)))
 
 
@@ -92,9 +96,9 @@ def encoded(files: Sequence[File], rows: Collection[int], column: str | None = N
         start += len(batch)
 
 
-def has_ids(files: Sequence[File]) -> bool:
-    """Whether all files have an `id` column: then an id means the same image wherever it stands."""
-    return all(ID_COLUMN in table_files.schema(file).names for file in files)
+def has_ids(files: Sequence[File], column: str | None = None) -> bool:
+    """Whether all files have a column of ids, `id` or this one: then an id means the same image wherever it stands."""
+    return all((column or ID_COLUMN) in table_files.schema(file).names for file in files)
 
 
 def count(files: Sequence[File]) -> int:
@@ -228,12 +232,12 @@ def _image_column(file: File, schema: pa.Schema, column: str | None = None) -> s
     raise UserError(f"{file}: no column 'image'; rename the one that holds images ({_columns(schema)})")
 
 
-def _label_column(file: File) -> pa.Array:
+def _label_column(file: File, name: str) -> pa.Array:
     """The labels of one file: int64 or string, without nulls."""
     schema = table_files.schema(file)
-    if LABEL_COLUMN not in schema.names:
-        raise UserError(f"{file}: no column '{LABEL_COLUMN}'; rename the one that holds classes ({_columns(schema)})")
-    pieces = list(table_files.read(file, LABEL_COLUMN))
+    if name not in schema.names:
+        raise UserError(f"{file}: no column '{name}'; rename the one that holds classes ({_columns(schema)})")
+    pieces = list(table_files.read(file, name))
     if pieces and pa.types.is_dictionary(pieces[0].type):
         pieces = [piece.dictionary_decode() for piece in pieces]
     column = pa.concat_arrays(pieces) if pieces else pa.array([], pa.int64())
@@ -243,11 +247,11 @@ def _label_column(file: File) -> pa.Array:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return column.cast(pa.string())
     if not pa.types.is_integer(column.type):
-        raise UserError(f"{file}: column 'label' is {column.type}; must be integers or strings: cast it")
+        raise UserError(f"{file}: column '{name}' is {column.type}; must be integers or strings: cast it")
     try:
         column = column.cast(pa.int64())
     except pa.ArrowInvalid as error:
-        raise UserError(f"{file}: column '{LABEL_COLUMN}': {error}; must fit 64 bits: relabel") from error
+        raise UserError(f"{file}: column '{name}': {error}; must fit 64 bits: relabel") from error
     negative = np.flatnonzero(column.to_numpy() < 0)
     if len(negative):
         row = int(negative[0])
@@ -265,10 +269,10 @@ def _among(strings: Sequence[str], names: tuple[str, ...], file: File) -> Labels
     return Labels(np.array([code[name] for name in strings], np.int64), names, "declared")
 
 
-def _declared_names(file: File) -> tuple[str, ...] | None:
+def _declared_names(file: File, column: str) -> tuple[str, ...] | None:
     """Class names in the metadata, None where there are none that can be used."""
     try:
-        names = table_files.declared(file)[LABEL_COLUMN]["names"]
+        names = table_files.declared(file)[column]["names"]
     except (KeyError, TypeError):
         return None
     if isinstance(names, list) and len(names) == len(set(map(str, names))) > 0:

@@ -157,6 +157,32 @@ def test_what_is_written_reads_back_as_s_1(form: Callable[[Path], dict[str, str]
     assert content(read_back) == content(expected)
 
 
+@pytest.mark.parametrize("form", [parquet_with_ids, lists, arrays])
+def test_columns_of_other_names_are_written_under_them(form: Callable[[Path], dict[str, str]], tmp_path: Path) -> None:
+    """As data.label_column and data.id_column say, in the set that was given and in the one that is written."""
+    places, names = form(tmp_path), {"label": "species", "id": "nr"}
+    for path in [*tmp_path.rglob("*.parquet"), *tmp_path.glob("*.csv"), *tmp_path.glob("*.npz")]:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), path)
+        elif path.suffix == ".csv":
+            path.write_text(path.read_text().replace("path;label", "path;species"))
+        else:
+            with np.load(path) as held:
+                kept = {names.get(name, name): held[name] for name in held.files}
+            np.savez(path, **kept)
+    more = ["data.label_column=species", *([] if form is lists else ["data.id_column=nr"])]
+    asked, problem = run_on(tmp_path, keys_of(tmp_path, places, *more))
+    answers = [Settled(name, problem.class_names[i % 2], ("x",)) for i, name in enumerate(asked.ids)]
+    with labeled_set.written(asked, answers, None) as made:
+        assert made is not None
+        place = made.keep()
+    given = place if (tmp_path / places.get("labeled", "labeled")).is_dir() else place / places.get("labeled", "x")
+    keys = keys_of(tmp_path, {**places, "labeled": str(given)}, *more, pool="others")
+    read_back, _ = datasets.load(loading.load(None, keys).data, 0)
+    assert content(read_back) == content(rounds.advanced(problem, None, answers)[0])
+
+
 def test_refused_images_have_a_class_where_the_data_name_one(tmp_path: Path) -> None:
     places = folders(tmp_path)
     write_file(tmp_path / "labeled" / "junk" / "1.png", PICTURES[39])

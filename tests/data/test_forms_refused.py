@@ -222,7 +222,9 @@ class TestArrays:
             np.savez(root / "a.npz", images=images, label=labels)
             assert word in refusal(config(root, labeled=str(root / "a.npz")))
         np.savez(root / "a.npz", images=images)
-        assert "has no array 'label' (it has images)" in refusal(config(root, labeled=str(root / "a.npz")))
+        assert "has no array 'label', which holds the classes (it has: images)" in refusal(
+            config(root, labeled=str(root / "a.npz"))
+        )
 
     def test_damaged(self, root: Path) -> None:
         (root / "a.npz").write_bytes(b"PK\x03\x04 no")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rambo_ray.data.forms.listing import labels_of
-from rambo_ray.data.forms.source import Source, are_row_numbers, row_ids
+from rambo_ray.data.forms.source import Columns, Source, are_row_numbers, row_ids
 from rambo_ray.data.items import first_repeated
 from rambo_ray.data.labels import Labels, from_numbers
 from rambo_ray.data.places import File, reaching
@@ -26,21 +26,23 @@ IMAGES, EMBEDDINGS, LABEL, ID = "images", "embeddings", "label", "id"
 class Arrays(Source):
     """The rows of a file's arrays."""
 
-    def __init__(self, named: str, key: str, file: File, column: str | None) -> None:
-        """key: which of the three sets it is; column: the array of images or embeddings, None: by its name."""
+    def __init__(self, named: str, key: str, file: File, given: Columns) -> None:
+        """key: which of the three sets it is; given: arrays that have other names than the usual."""
         super().__init__(named)
         self.file, self.key = file, key
         self.arrays = _loaded(file, named)
         if file.suffix.lower() == ".npy":
             self.name, self.form = "", "NumPy array (.npy)"
         else:
-            self.name, self.form = _chosen(self.arrays, column, named), "NumPy arrays (.npz)"
+            self.name, self.form = _chosen(self.arrays, given.content, named), "NumPy arrays (.npz)"
         self.values = self.arrays[self.name]
         is_pixels = self.values.ndim >= 3 or self.name == IMAGES
         self.content = "pixels" if is_pixels else "embeddings"
         if self.values.ndim == 0 or not len(self.values):
             raise UserError(f"{named}: no rows; give an array of images or embeddings")
-        for name in (LABEL, ID):
+        given.check(named, list(self.arrays))
+        self.given, self.id = given, given.id or ID
+        for name in (given.label or LABEL, self.id):
             if name in self.arrays and self.arrays[name].shape != (len(self.values),):
                 raise UserError(
                     f"{named}: array '{name}' is {list(self.arrays[name].shape)}, must be [{len(self.values)}], one "
@@ -51,30 +53,33 @@ class Arrays(Source):
         return len(self.values)
 
     def ids(self) -> tuple[str, ...]:
-        if ID not in self.arrays:
+        if self.id not in self.arrays:
             return row_ids(self.key, len(self.values))
-        given = self.arrays[ID]
+        given = self.arrays[self.id]
         if given.dtype.kind not in "iuUS":
-            raise UserError(f"{self.named}: array '{ID}' is {given.dtype}; must be strings or integers")
+            raise UserError(f"{self.named}: array '{self.id}' is {given.dtype}; must be strings or integers")
         names = tuple(_text(given, self.named))
         if "" in names or (repeated := first_repeated(names)) is not None:
             problem = "is empty in a row" if "" in names else f"holds '{repeated}' twice"
-            raise UserError(f"{self.named}: array '{ID}' {problem}; ids must be distinct: correct it, or leave it out")
+            raise UserError(
+                f"{self.named}: array '{self.id}' {problem}; ids must be distinct: correct it, or leave it out"
+            )
         return names
 
     @property
     def ids_are_shared(self) -> bool:
-        return ID in self.arrays and not are_row_numbers(self.ids())
+        return self.id in self.arrays and not are_row_numbers(self.ids())
 
     def labels(self) -> Labels:
-        if LABEL not in self.arrays:
-            known = ", ".join(name for name in self.arrays if name) or "one array alone"
-            raise UserError(f"{self.named}: has no array '{LABEL}' (it has {known}); save the classes under that name")
-        given = self.arrays[LABEL]
+        known = [name for name in self.arrays if name]
+        if not known:
+            raise UserError(f"{self.named}: is one array alone, without classes; save an .npz with an array '{LABEL}'")
+        name = self.given.label_in(self.named, known, LABEL, "array")
+        given = self.arrays[name]
         if given.dtype.kind in "US":
             return labels_of(_text(given, self.named), self.named)
         if given.dtype.kind not in "iu":
-            raise UserError(f"{self.named}: array '{LABEL}' is {given.dtype}; must be integers or strings: cast it")
+            raise UserError(f"{self.named}: array '{name}' is {given.dtype}; must be integers or strings: cast it")
         if given.min() < 0 or given.max() > np.iinfo(np.int64).max:
             row = int(given.argmin())
             raise UserError(

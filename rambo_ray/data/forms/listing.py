@@ -1,4 +1,5 @@
 """A list of image files: CSV or TSV with columns `path` and `label`, and `id` where the owner has names of their own.
+(Other names: data.column, data.label_column, data.id_column.)
 
 Paths are relative to the list, or absolute, or addresses. Separators are commas, tabs or semicolons, whichever the
 first line holds; text is UTF-8.
@@ -15,11 +16,11 @@ import numpy as np
 
 from rambo_ray.data.decoding import Encoded
 from rambo_ray.data.forms.images import contents
-from rambo_ray.data.forms.source import Source, are_row_numbers, row_ids
+from rambo_ray.data.forms.source import Columns, Source, are_row_numbers, missing, row_ids
 from rambo_ray.data.items import first_repeated
 from rambo_ray.data.labels import Labels, from_names, from_numbers
 from rambo_ray.data.places import File, at, is_address, reaching
-from rambo_ray.errors import UserError, nearest
+from rambo_ray.errors import UserError
 
 PATH, LABEL, ID = "path", "label", "id"
 _SEPARATORS = ("\t", ",", ";")
@@ -28,19 +29,25 @@ _SEPARATORS = ("\t", ",", ";")
 class ListedFiles(Source):
     """The images that a list names, in its order."""
 
-    def __init__(self, named: str, key: str, file: File) -> None:
-        """key: which of the three sets it is. Raises UserError for what is no such list."""
+    def __init__(self, named: str, key: str, file: File, given: Columns) -> None:
+        """key: which of the three sets it is; given: columns of other names. Raises UserError for what is no list."""
         super().__init__(named)
         self.file, self.key = file, key
         self.columns, separator = _columns(file, named)
         kind = {"\t": "tabs", ",": "commas", ";": "semicolons"}[separator]
         self.form = f"list of image files (CSV, {kind})"
-        if PATH not in self.columns:
+        there = list(self.columns)
+        path = given.content if given.content in there else PATH  # tables of the other sets may have that column
+        if path not in there and given.content is not None:
+            raise missing("column", given.content, named, there)
+        if path not in there:
             raise UserError(
-                f"{named}: has no column '{PATH}'; its columns are {', '.join(self.columns)}; rename the one that "
-                f"holds the images' files ({nearest(PATH, self.columns)})"
+                f"{named}: has no column '{PATH}', which holds the images' files (it has: {', '.join(there)}); set "
+                "data.column to the one that does"
             )
-        self.paths = self.columns[PATH]
+        given.check(named, there)
+        self.given, self.id = given, given.id or ID
+        self.paths = self.columns[path]
         if not self.paths:
             raise UserError(f"{named}: no rows; give a list that names images")
         if "" in self.paths:
@@ -50,29 +57,24 @@ class ListedFiles(Source):
         return len(self.paths)
 
     def ids(self) -> tuple[str, ...]:
-        given = self.columns.get(ID)
+        given = self.columns.get(self.id)
         if given is not None:
             repeated = first_repeated(given)
             if "" in given or repeated is not None:
                 problem = "is empty in a row" if "" in given else f"holds '{repeated}' twice"
                 raise UserError(
-                    f"{self.named}: column '{ID}' {problem}; ids must be distinct: correct it, or drop the column to "
-                    "go by path"
+                    f"{self.named}: column '{self.id}' {problem}; ids must be distinct: correct it, or drop the column "
+                    "to go by path"
                 )
             return tuple(given)
         return tuple(self.paths) if first_repeated(self.paths) is None else row_ids(self.key, len(self.paths))
 
     @property
     def ids_are_shared(self) -> bool:
-        return ID in self.columns and not are_row_numbers(self.columns[ID])
+        return self.id in self.columns and not are_row_numbers(self.columns[self.id])
 
     def labels(self) -> Labels:
-        if LABEL not in self.columns:
-            raise UserError(
-                f"{self.named}: has no column '{LABEL}'; its columns are {', '.join(self.columns)}; rename the one "
-                "that holds the classes"
-            )
-        return labels_of(self.columns[LABEL], self.named)
+        return labels_of(self.columns[self.given.label_in(self.named, list(self.columns), LABEL)], self.named)
 
     def files(self) -> list[File]:
         """The images' files."""

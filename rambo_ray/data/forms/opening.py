@@ -15,7 +15,7 @@ from rambo_ray.data.forms.images import ImageFiles
 from rambo_ray.data.forms.in_memory import InMemory
 from rambo_ray.data.forms.kinds import Kinds
 from rambo_ray.data.forms.listing import ListedFiles
-from rambo_ray.data.forms.source import Source
+from rambo_ray.data.forms.source import Columns, Source
 from rambo_ray.data.forms.tables import Tables
 from rambo_ray.data.places import File, at, below, exists, has_magic, is_folder, matching
 from rambo_ray.errors import UserError, nearest
@@ -38,11 +38,11 @@ def source(key: str, data: DataConfig) -> Source:
 def _of_file(named: str, key: str, data: DataConfig, file: File) -> Source:
     end = file.suffix.lower()
     if end in kinds.TABLES:
-        return Tables(named, _table(end), key, [file], data.column)
+        return Tables(named, _table(end), key, [file], Columns.of(data))
     if end in kinds.LISTS:
-        return ListedFiles(named, key, file)
+        return ListedFiles(named, key, file, Columns.of(data))
     if end in kinds.ARRAYS:
-        return Arrays(named, key, file, data.column)
+        return Arrays(named, key, file, Columns.of(data))
     if end in (*kinds.SUFFIXES, *kinds.SOME):
         raise UserError(f"{named}: is one image; give its folder, or a pattern such as {file.parent}/*{end}")
     raise UserError(
@@ -58,7 +58,7 @@ def _in_folder(named: str, key: str, data: DataConfig, folder: File) -> Source:
         raise UserError(f"{named}: is a DatasetDict with the splits {splits}; name one: data.{key}={folder}/SPLIT")
     if "state.json" in paths and found.tables and not found.images:
         files = [folder / name for name in table_files.of_saved_dataset(folder)]
-        return Tables(named, "saved Hugging Face dataset (Arrow)", key, files, data.column)
+        return Tables(named, "saved Hugging Face dataset (Arrow)", key, files, Columns.of(data))
     return _of_kinds(named, key, data, folder, found, f"folder {folder}")
 
 
@@ -71,7 +71,7 @@ def _of_pattern(named: str, key: str, data: DataConfig, pattern: str) -> Source:
 
 def _of_kinds(named: str, key: str, data: DataConfig, base: File, found: Kinds, where: str) -> Source:
     """The source that these files are, where they are one thing."""
-    lists = [path for path in found.lists if not found.images or _lists_images(base / path, named)]
+    lists = [path for path in found.lists if not found.images or _lists_images(base / path, named, data)]
     held = {
         "images": found.images,
         "Parquet or Arrow files": found.tables,
@@ -106,12 +106,12 @@ def _of_kinds(named: str, key: str, data: DataConfig, base: File, found: Kinds, 
                 f"data.{key}={base}/{ends[0]}{ends[1]}{'train' if 'train' in splits else splits[0]}*"
             )
         made: Source = Tables(
-            named, _table(kinds.suffix(found.tables[0])), key, [base / p for p in found.tables], data.column
+            named, _table(kinds.suffix(found.tables[0])), key, [base / p for p in found.tables], Columns.of(data)
         )
     elif len(lists) == 1:
-        made = ListedFiles(named, key, base / lists[0])
+        made = ListedFiles(named, key, base / lists[0], Columns.of(data))
     elif len(found.arrays) == 1 and not lists:
-        made = Arrays(named, key, base / found.arrays[0], data.column)
+        made = Arrays(named, key, base / found.arrays[0], Columns.of(data))
     elif lists or found.arrays:
         several = lists or found.arrays
         raise UserError(
@@ -125,10 +125,10 @@ def _of_kinds(named: str, key: str, data: DataConfig, base: File, found: Kinds, 
     return made
 
 
-def _lists_images(file: File, named: str) -> bool:
+def _lists_images(file: File, named: str, data: DataConfig) -> bool:
     """Whether a CSV beside images is a list of them, and not just any table."""
     try:
-        return listing.PATH in listing.header(file, named)
+        return (data.column or listing.PATH) in listing.header(file, named)
     except UserError:
         return False
 

@@ -9,17 +9,57 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from rambo_ray.config.schema import DataConfig
 from rambo_ray.data.decoding import Encoded
 from rambo_ray.data.labels import Labels
+from rambo_ray.errors import UserError, nearest
 
 Content = Literal["images", "pixels", "embeddings"]
 """images: encoded files; pixels: uint8 arrays; embeddings: numbers [N, D]."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns or arrays hold what, where the owner says so; None: those of the usual names."""
+
+    content: str | None = None
+    label: str | None = None
+    id: str | None = None
+
+    @classmethod
+    def of(cls, data: DataConfig) -> Columns:
+        """Those that the configuration names."""
+        return cls(data.column, data.label_column, data.id_column)
+
+    def check(self, named: str, there: Sequence[str]) -> None:
+        """Raise UserError where the ids' column is not among those that are there; the labels' is checked when read."""
+        if self.id is not None and self.id not in there:
+            raise missing("id_column", self.id, named, there)
+
+    def label_in(self, named: str, there: Sequence[str], usual: str, what: str = "column") -> str:
+        """The labels' column. Raises UserError where it is not there."""
+        if self.label is not None and self.label not in there:
+            raise missing("label_column", self.label, named, there)
+        if self.label is None and usual not in there:
+            raise UserError(
+                f"{named}: has no {what} '{usual}', which holds the classes (it has: {', '.join(there)}); set "
+                "data.label_column to the one that does"
+            )
+        return self.label or usual
+
+
+def missing(key: str, value: str, named: str, there: Sequence[str]) -> UserError:
+    """What is said of a column that a key names and that is not there."""
+    hint = nearest(value, there)
+    hint = f"; {hint}" if hint.startswith("did") else ""
+    return UserError(f"data.{key}={value}: {named} has no such column (it has: {', '.join(there)}){hint}")
 
 
 class Source(ABC):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from rambo_ray.data import parquet
+from rambo_ray.data import parquet, table_files
 from rambo_ray.data.decoding import Encoded
-from rambo_ray.data.forms.source import Source, are_row_numbers, row_ids
+from rambo_ray.data.forms.source import Columns, Source, are_row_numbers, row_ids
 from rambo_ray.data.labels import Labels
 from rambo_ray.data.places import File
 from rambo_ray.data.vectors import as_vectors
@@ -21,11 +21,12 @@ from rambo_ray.errors import UserError
 class Tables(Source):
     """The rows of table files, one after the other."""
 
-    def __init__(self, named: str, form: str, key: str, files: Sequence[File], column: str | None) -> None:
-        """key: which of the three sets it is; column: what holds the images or embeddings, None: by its name."""
+    def __init__(self, named: str, form: str, key: str, files: Sequence[File], given: Columns) -> None:
+        """key: which of the three sets it is; given: columns that have other names than the usual."""
         super().__init__(named)
+        self.given = given
         self.form, self.key, self.files = form, key, list(files)
-        found = [parquet.content(file, column) for file in self.files]
+        found = [parquet.content(file, given.content) for file in self.files]
         self.column, self.content = found[0]  # type: ignore[assignment]
         for file, (other, content) in zip(self.files, found, strict=True):
             if (other, content) != found[0]:
@@ -34,6 +35,10 @@ class Tables(Source):
                     f"'{self.column}'; write both alike"
                 )
 
+        if given.id is not None:
+            for file in self.files:
+                given.check(str(file), table_files.schema(file).names)
+
     # Each is asked for several times, and files may be many and far away.
     @cached_property
     def _count(self) -> int:
@@ -41,7 +46,7 @@ class Tables(Source):
 
     @cached_property
     def _ids(self) -> tuple[str, ...]:
-        return parquet.names(self.files, row_ids(self.key, 1)[0][:-1])
+        return parquet.names(self.files, row_ids(self.key, 1)[0][:-1], id_column=self.given.id)
 
     def __len__(self) -> int:
         return self._count
@@ -51,10 +56,12 @@ class Tables(Source):
 
     @property
     def ids_are_shared(self) -> bool:
-        return parquet.has_ids(self.files) and not are_row_numbers(self._ids)
+        return parquet.has_ids(self.files, self.given.id) and not are_row_numbers(self._ids)
 
     def labels(self) -> Labels:
-        return parquet.read_labels(self.files)
+        for file in self.files:
+            column = self.given.label_in(str(file), table_files.schema(file).names, parquet.LABEL_COLUMN)
+        return parquet.read_labels(self.files, column)
 
     def encoded(self) -> Iterator[Sequence[Encoded]]:
         return parquet.batches(self.files, self.column)

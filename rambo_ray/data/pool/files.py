@@ -87,15 +87,17 @@ class PoolFiles:
         shape: tuple[int, ...],
         wanted: Format,
         known: Iterable[str] = (),
+        id_column: str | None = None,
     ) -> PoolFiles:
         """The files at `paths` with images like `wanted.like`, or with vectors where that is None.
 
-        known: ids of S_0 and S_val that mean the same thing in any set, so that no row of the pool may have them.
+        known: ids of S_0 and S_val that mean the same thing in any set, so that no row of the pool may have them;
+        id_column: which column has the pool's ids, None: `id`, where there is one.
         Raises UserError for a damaged file, and ids that repeat themselves.
         """
         files = tuple(_file(path) for path in paths)
         schemas = [table_files.schema(path) for path in paths]
-        id_column = _id_column(paths, schemas, column, frozenset(known))
+        id_column = _id_column(paths, schemas, column, frozenset(known), id_column or parquet.ID_COLUMN)
         return cls(files, column, id_column, shape, wanted if wanted.like is not None else None)
 
     def __len__(self) -> int:
@@ -247,19 +249,21 @@ def _size_and_time(file: File) -> tuple[int, str]:
     return int(info.get("size") or 0), " ".join(times)
 
 
-def _id_column(paths: Sequence[File], schemas: Sequence[pa.Schema], image: str, known: frozenset[str]) -> str | None:
-    """The first of `id`, `path` and the path beside the image's bytes whose values are all there and distinct."""
-    if all(parquet.ID_COLUMN in schema.names for schema in schemas):
+def _id_column(
+    paths: Sequence[File], schemas: Sequence[pa.Schema], image: str, known: frozenset[str], named: str
+) -> str | None:
+    """The first of `named`, `path` and the path beside the image's bytes whose values are all there and distinct."""
+    if all(named in schema.names for schema in schemas):
         for path, schema in zip(paths, schemas, strict=True):
-            if not _is_id(kind := schema.field(parquet.ID_COLUMN).type):
-                raise UserError(f"{path}: column '{parquet.ID_COLUMN}' is {kind}; must be strings or integers: cast it")
-        problem = _not_distinct(paths, parquet.ID_COLUMN, known)
+            if not _is_id(kind := schema.field(named).type):
+                raise UserError(f"{path}: column '{named}' is {kind}; must be strings or integers: cast it")
+        problem = _not_distinct(paths, named, known)
         if problem is not None:
             raise UserError(
-                f"{paths[0]}: column '{parquet.ID_COLUMN}' {problem}; ids must be distinct: correct it, or drop the "
+                f"{paths[0]}: column '{named}' {problem}; ids must be distinct: correct it, or drop the "
                 "column to go by path or row number"
             )
-        return parquet.ID_COLUMN
+        return named
     inner = f"{image}.path"
     for column, there in (
         (parquet.PATH_COLUMN, all(_has_id(schema, parquet.PATH_COLUMN) for schema in schemas)),

@@ -47,4 +47,4 @@ def streamed(
             "known; set data.bit_depth to 8, 10, 12, 14 or 16"
         )
     assert isinstance(source, Tables)
-    return PoolFiles.of(source.files, source.column, shape, wanted, known())
+    return PoolFiles.of(source.files, source.column, shape, wanted, known(), source.given.id)
