@@ -1,11 +1,11 @@
 """How image files become one array of pixels, and what is noticed on the way.
 
-Grey is Pillow's "L" (ITU-R 601 weights), transparency is dropped, photographs are turned upright, resizing is
-bilinear and does not keep the aspect ratio. Grey images of 16 bits keep the upper 8 of the bits that they use
-(`Format.bits`): a camera's 12 bits in a file of 16 would be black otherwise.
+Of an image of several pages or frames the first is read, and they are counted. Grey is Pillow's "L" (ITU-R 601
+weights), transparency is dropped, photographs are turned upright, resizing is bilinear and does not keep the aspect
+ratio. Grey images of 16 bits keep the upper 8 of the bits that they use (`Format.bits`): a camera's 12 bits in a file
+of 16 would be black otherwise.
 
 All images are looked at, also behind one that cannot be read, so that a person learns of all of them at once.
-
 N images, H height, W width, C channels.
 """
 
@@ -67,7 +67,7 @@ class Broken:
 class Seen:
     """What images were like as stored. sizes: (width, height); deep: the largest value in grey ones of 16 bits, -1
     where there was none; deep_colour: the largest upper byte in coloured ones of 16 bits; odd: the first image of
-    another size or number of channels than the others, as an error."""
+    another size or number of channels than the others, as an error; paged: images of several pages or frames."""
 
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
@@ -75,6 +75,7 @@ class Seen:
     deep: int = -1
     deep_colour: int = -1
     odd: UserError | None = None
+    paged: int = 0
 
     def add(self, other: Seen) -> None:
         """Join what was seen of images that come after these."""
@@ -82,7 +83,7 @@ class Seen:
         self.modes += other.modes
         self.broken += other.broken
         self.deep, self.deep_colour = max(self.deep, other.deep), max(self.deep_colour, other.deep_colour)
-        self.odd = self.odd or other.odd
+        self.odd, self.paged = self.odd or other.odd, self.paged + other.paged
 
 
 @dataclass(frozen=True)
@@ -260,11 +261,20 @@ def _opened(stored: bytes | Path | Missing) -> Image.Image:
 def _decode_one(stored: bytes | Path | Missing, wanted: Format, seen: Seen) -> Pixels:
     with _opened(stored) as image:
         size, mode = image.size, image.mode
+        seen.paged += _pages(image) > 1
         deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
         array = _upright(image, wanted, seen, deep)
     seen.sizes[size] += 1
     seen.modes[f"{mode} of 16 bits" if deep and mode not in _DEEP_GREY_MODES else mode] += 1
     return array
+
+
+def _pages(image: Image.Image) -> int:
+    """Pages of a TIFF, frames of an animation; 1 where what follows the first is damaged, as that alone is read."""
+    with suppress(Exception):  # a reader can fail anywhere behind the first page, in any way
+        return int(getattr(image, "n_frames", 1))
+    image.seek(0)
+    return 1
 
 
 def _upright(image: Image.Image, wanted: Format, seen: Seen | None = None, deep: bool = False) -> Pixels:
@@ -322,8 +332,7 @@ def _array(image: Image.Image) -> Pixels:
 
 
 def _shape(pixels: Pixels) -> Shape:
-    height, width, channels = pixels.shape
-    return height, width, channels
+    return pixels.shape[0], pixels.shape[1], pixels.shape[2]
 
 
 @cache

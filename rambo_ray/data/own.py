@@ -228,7 +228,7 @@ def _read(one: _Set, wanted: Format, total: int, data: DataConfig) -> Format:
         one.decoded = decode_all(source.encoded(), len(source), wanted, total)
     else:
         one.decoded = _of_pixels(source, wanted)
-    one.said.sizes, one.said.modes = one.decoded.seen.sizes, one.decoded.seen.modes
+    one.said.look_at(one.decoded.seen)
     if wanted.like is None and len(one.decoded.kept):
         _, height, width, channels = one.decoded.pixels.shape
         return replace(wanted, like=(source.named, (height, width, channels)))

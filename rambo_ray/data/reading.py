@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rambo_ray.data.decoding import Broken
+from rambo_ray.data.decoding import Broken, Seen
 
 _CLASSES, _SIZES, _NAMES = 20, 3, 10  # shown
 _MODES = {"L": "grey", "RGB": "colour", "RGBA": "colour with transparency", "P": "palette", "1": "black and white",
@@ -25,7 +25,7 @@ class SetRead:
 
     classes: how many of each; sizes: (width, height) as stored; skipped: files passed over and unreadable: images
     that cannot be read here, by suffix; broken: images that cannot be read at all. Both are left out, where
-    `left_out` says so.
+    `left_out` says so. paged: images of several pages or frames.
     """
 
     key: str
@@ -40,6 +40,11 @@ class SetRead:
     unreadable: Counter[str] = field(default_factory=Counter)
     broken: list[Broken] = field(default_factory=list)
     left_out: bool = True
+    paged: int = 0
+
+    def look_at(self, seen: Seen) -> None:
+        """Take over what its images are like."""
+        self.sizes, self.modes, self.paged = seen.sizes, seen.modes, seen.paged
 
     def lines(self) -> list[str]:
         """What there is to say of it, the first line without indentation."""
@@ -47,6 +52,9 @@ class SetRead:
         out = ", left out" if self.left_out else ""
         if self.classes:
             made.append(f"  {len(self.classes)} classes: {_counted(self.classes)}")
+        if self.paged:
+            has = "1 image has" if self.paged == 1 else f"{self.paged:,} images have"
+            made.append(f"  {has} several pages or frames: the first is read")
         if self.skipped:
             made.append(f"  files passed over: {_counted(self.skipped, first=False)}")
         if self.unreadable:
@@ -88,6 +96,7 @@ class SetRead:
             "classes": dict(self.classes),
             "sizes": {f"{width}x{height}": count for (width, height), count in self.sizes.most_common()},
             "modes": dict(self.modes.most_common()),
+            "paged": self.paged,
             "skipped": dict(self.skipped.most_common()),
             "unreadable": dict(self.unreadable.most_common()),
             "broken": [{"name": one.name, "problem": one.problem} for one in self.broken],

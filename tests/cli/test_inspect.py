@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from rambo_ray.cli.main import main
+from rambo_ray.config import loading
+from rambo_ray.data import datasets
 
 from ..data.written_images import pictures, write_file
 
@@ -78,3 +81,17 @@ def test_built_in_data(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_configuration_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "data.name=own"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_images_of_several_pages_are_counted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a multi-page TIFF, or an animation, the first page is read: not in silence."""
+    pages = [Image.fromarray(image[..., 0]) for image in pictures(3, seed=77)]
+    pages[0].save(photos / "pool/stack.tif", save_all=True, append_images=pages[1:])
+    pages[1].save(photos / "pool/moving.gif", save_all=True, append_images=pages[2:])
+    pages[2].save(photos / "pool/one.tif")
+    assert main(["inspect", *OWN, *SMALL, "data.channels=1"]) == 0
+    shown = capsys.readouterr().out
+    assert "pool: folder of images, 83 images" in shown and shown.count("several pages or frames") == 1
+    assert "\n  2 images have several pages or frames: the first is read\n" in shown
+    problem, _ = datasets.load(loading.load(None, [*OWN, "data.channels=1"]).data, 0)
+    assert (problem.pool.array[problem.pool.ids.index("stack.tif")] == pictures(3, seed=77)[0]).all()

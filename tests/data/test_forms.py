@@ -322,7 +322,7 @@ SAID_SO = {"label": "species", "id": "nr"}  # columns by other names
 
 
 def renamed(form: Form) -> Form:
-    """The same with its columns or arrays of classes and ids called otherwise, and a column `label` of something else."""
+    """The same with columns or arrays of classes and ids called otherwise, and a `label` that is something else."""
 
     def write(root: Path, part: str) -> tuple[str, tuple[str, ...]]:
         place, ids = form(root, part)
