@@ -92,10 +92,14 @@ class JsonLines(Display):
 
     def _count(self, work: Progress) -> None:
         numbers = {"share": work.share, "rate": work.rate, "seconds_left": work.seconds_left}
+        self.counted(work.label, work.done, work.total, **numbers, tried_again=work.failures)
+
+    def counted(
+        self, stage: str, done: int, total: int | None, *, tried_again: int = 0, **numbers: float | None
+    ) -> None:
+        """How far something is; numbers: `share` done, `rate` in a second, `seconds_left`, None where not known."""
         rounded = {name: None if value is None else round(value, 4) for name, value in numbers.items()}
-        self._write(
-            "progress", stage=work.label, done=work.done, total=work.total, **rounded, tried_again=work.failures
-        )
+        self._write("progress", stage=stage, done=done, total=total, **rounded, tried_again=tried_again)
 
     def _write(self, event: str, **content: Any) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")

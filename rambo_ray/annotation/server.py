@@ -21,7 +21,7 @@ import ipaddress
 import json
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,9 +99,18 @@ class Service:
     """The requests to one desk, each as a method."""
 
     def __init__(
-        self, desk: Desk, picture: Callable[[int], bytes], about: About, told: Callable[[str, Standing], None]
+        self,
+        desk: Desk,
+        picture: Callable[[int], bytes],
+        about: About,
+        told: Callable[[str, Standing], None],
+        captions: Sequence[str] | None = None,
     ) -> None:
-        """Serve `desk`; `picture` gives an encoded image, and may wait; `told` hears who answered."""
+        """Serve `desk`; `picture` gives an encoded image, and may wait; `told` hears who answered.
+
+        captions: what stands under each image; default: its id.
+        """
+        self._captions = desk.ids if captions is None else captions
         self.desk, self._picture, self._about, self._told = desk, picture, about, told
         # One thread has the desk to itself; images have others, so that no answer waits for a slow disk.
         self._desk_thread = ThreadPoolExecutor(1, "desk")
@@ -190,7 +199,8 @@ class Service:
             return web.json_response({"error": f"The answer could not be written: {reason}"}, status=507)
 
     def _named(self, positions: list[int]) -> list[dict[str, Any]]:
-        return [{"position": position, "id": self.desk.ids[position]} for position in positions]
+        ids, captions = self.desk.ids, self._captions
+        return [{"position": place, "id": ids[place], "caption": captions[place]} for place in positions]
 
     async def _on(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, work)

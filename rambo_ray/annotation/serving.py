@@ -13,11 +13,12 @@ from contextlib import ExitStack, closing
 
 from aiohttp import web
 
-from rambo_ray.annotation import answers, tenancy
+from rambo_ray.annotation import answers, telling, tenancy
 from rambo_ray.annotation.desk import Desk, Share, Standing
 from rambo_ray.annotation.pictures import Pictures
 from rambo_ray.annotation.request import Request
 from rambo_ray.annotation.server import ANY, LOOPBACK, About, Service, application
+from rambo_ray.annotation.telling import Ids
 from rambo_ray.annotation.tenancy import Tenancy
 from rambo_ray.data import originals
 from rambo_ray.errors import UserError
@@ -30,10 +31,11 @@ TRIED = 20
 class Listener:
     """Hears what happens, for the terminal."""
 
-    def opened(self, address: str, once: str, standing: Standing, torn: str | None) -> None:
+    def opened(self, address: str, once: str, standing: Standing, torn: str | None, hidden: int | None) -> None:
         """People can label at `address`, to which `once` leads one time.
 
-        torn: the line that a crash had cut off in the answers' file.
+        torn: the line that a crash had cut off in the answers' file. hidden: where ids are not shown, how many of
+        them say a class; None where they are.
         """
 
     def said(self, annotator: str, standing: Standing) -> None:
@@ -48,10 +50,12 @@ def serve(
     share: Share = "split",
     host: str = LOOPBACK[0],
     port: int | None = None,
+    ids: Ids = "auto",
 ) -> Standing:
     """Serve the page for `request` until SIGINT or SIGTERM; returns how far the work is then.
 
-    annotator: the name that the page suggests; port: None for the last one used, or the first that is free.
+    annotator: the name that the page suggests; port: None for the last one used, or the first that is free; ids:
+    whether they stand under the images.
     Raises UserError, before anything is served, for a folder that is served already, answers that do not belong to
     the request, images that are not there, and a host or port that cannot be had.
     """
@@ -72,10 +76,13 @@ def serve(
         writer = stack.enter_context(closing(answers.Writer(path)))
         keep.append(writer)
         about = About(request.folder.resolve().name, annotator, f"rambo labels {shlex.quote(str(request.folder))}")
-        service = Service(desk, pictures.get, about, listener.said)
+        captions = telling.captions(request.ids, request.class_names, ids)
+        service = Service(desk, pictures.get, about, listener.said, captions)
+        seen = captions == list(request.ids)
+        hidden = None if seen else len(telling.telling(request.ids, request.class_names))
 
         def opened(address: str, once: str) -> None:
-            listener.opened(address, once, desk.standing("", ""), writer.torn)
+            listener.opened(address, once, desk.standing("", ""), writer.torn, hidden)
 
         asyncio.run(_until_ended(service, held, host, port, opened))
         return desk.standing("", "")

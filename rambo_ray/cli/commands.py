@@ -141,6 +141,9 @@ def _label(parser: Parser) -> None:
     elsewhere = "default: 127.0.0.1, this machine alone; others can open 0.0.0.0, unencrypted, if they have the address"
     parser.add_argument("--host", metavar="HOST", default="127.0.0.1", help=elsewhere)
     parser.add_argument("--no-browser", action="store_true", help="print the address, open no browser")
+    ids = "ids under the images; auto: unless one of them holds a class's name, which would bias who answers (default)"
+    parser.add_argument("--ids", choices=("auto", "show", "hide"), default="auto", help=ids)
+    parser.display_options()
 
 
 def _completion(parser: Parser) -> None:

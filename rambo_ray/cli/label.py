@@ -9,13 +9,16 @@ import sys
 import threading
 import time
 import webbrowser
+from pathlib import Path
 
-from rambo_ray.annotation import request, serving
+from rambo_ray.annotation import answers, request, serving
 from rambo_ray.annotation.desk import Refused, Standing, check_name
 from rambo_ray.annotation.server import ANY, LOOPBACK
+from rambo_ray.displays import JsonLines
 from rambo_ray.errors import UserError
 from rambo_ray.progress import duration
 
+TORN = "labels.jsonl: its last line, cut off by a crash before its annotator was told so, is dropped: {}"
 EVERY_S = 10.0
 """Between two lines of progress where no terminal rewrites its own, in seconds."""
 
@@ -28,9 +31,15 @@ def called(parsed: argparse.Namespace) -> int:
     except Refused as error:
         raise UserError(f"--annotator: {error}") from error
     asked = request.read(parsed.folder)
-    teller = Teller(
-        parsed.folder, asked.folder.resolve().name, parsed.share, parsed.host, browser=not parsed.no_browser
-    )
+    path = asked.folder / answers.LABELS
+    told = (parsed.folder, asked.folder.resolve().name, parsed.share, parsed.host)
+    teller: Teller
+    if parsed.log_json:
+        teller = Events(*told, browser=not parsed.no_browser, path=path)
+    elif parsed.quiet:
+        teller = Silent(*told, browser=not parsed.no_browser, path=path)
+    else:
+        teller = Teller(*told, browser=not parsed.no_browser, path=path)
     standing = serving.serve(
         asked,
         teller,
@@ -38,6 +47,7 @@ def called(parsed: argparse.Namespace) -> int:
         share=parsed.share,
         host=parsed.host,
         port=parsed.port,
+        ids=parsed.ids,
     )
     teller.ended(standing)
     return 0
@@ -46,21 +56,20 @@ def called(parsed: argparse.Namespace) -> int:
 class Teller(serving.Listener):
     """What a person at the terminal is told."""
 
-    def __init__(self, given: str, title: str, share: str, host: str, *, browser: bool) -> None:
-        """given: the folder as it was typed."""
+    def __init__(self, given: str, title: str, share: str, host: str, *, browser: bool, path: Path) -> None:
+        """given: the folder as it was typed; path: of the answers."""
         self._given, self._title, self._share, self._host, self._browser = given, title, share, host, browser
+        self._path = path
         self._in_place, self._last, self._width = sys.stdout.isatty(), 0.0, 0
 
-    def opened(self, address: str, once: str, standing: Standing, torn: str | None) -> None:
+    def opened(self, address: str, once: str, standing: Standing, torn: str | None, hidden: int | None) -> None:
         """Where the page is and how far the work is."""
         total = standing.total
         print(
             f"{self._title}: {total} images to label" + (f", {standing.done} of them answered" if standing.done else "")
         )
         if torn is not None:
-            print(
-                f"labels.jsonl: its last line, cut off by a crash before its annotator was told so, is dropped: {torn}"
-            )
+            print(TORN.format(torn))
         shared = "annotators share the images" if self._share == "split" else "every annotator sees every image"
         print(f"open  {address}")
         if self._host in ANY:
@@ -69,7 +78,13 @@ class Teller(serving.Listener):
             print(
                 f"      (--host {self._host}: unencrypted, and whoever has the address can see the images and answer)"
             )
+        if hidden:
+            print(f"      ({hidden} of the ids say a class, so none stands under its image; --ids show shows them)")
         print(f"      ({shared}; each answer is on the disk before the next image; Ctrl+C ends it)", flush=True)
+        self._open(once)
+
+    def _open(self, once: str) -> None:
+        """A browser, where one would have a window."""
         if self._browser and _has_display():
             threading.Thread(target=webbrowser.open, args=(once,), daemon=True).start()
 
@@ -104,6 +119,54 @@ class Teller(serving.Listener):
             print(f"go on          rambo label {self._given}")
         if standing.done:
             print(f"use them       rambo labels {self._given}")
+
+
+class Silent(Teller):
+    """`--quiet`: the address, without which nobody could label, and at the end the path of the answers."""
+
+    def opened(self, address: str, once: str, standing: Standing, torn: str | None, hidden: int | None) -> None:
+        """The address alone."""
+        print(address, flush=True)
+        self._open(once)
+
+    def said(self, annotator: str, standing: Standing) -> None:
+        """Nothing."""
+
+    def ended(self, standing: Standing) -> None:
+        """Where the answers are."""
+        print(self._path, flush=True)
+
+
+class Events(Teller):
+    """`--log-json`: an object per line and event; the first message ends with the address."""
+
+    def __init__(self, given: str, title: str, share: str, host: str, *, browser: bool, path: Path) -> None:
+        super().__init__(given, title, share, host, browser=browser, path=path)
+        self._lines = JsonLines(sys.stdout)
+
+    def opened(self, address: str, once: str, standing: Standing, torn: str | None, hidden: int | None) -> None:
+        """How far the work is, and the address."""
+        self._lines.said(f"open {address}")
+        if torn is not None:
+            self._lines.said(TORN.format(torn))
+        self._counted(standing)
+        self._open(once)
+
+    def said(self, annotator: str, standing: Standing) -> None:
+        """Every answer."""
+        self._counted(standing)
+
+    def ended(self, standing: Standing) -> None:
+        """The answers' file and who answered."""
+        figures = {"done": standing.done, "total": standing.total, "annotators": dict(standing.annotators)}
+        self._lines.finished(f"{standing.done} of {standing.total} images answered", self._path, figures)
+
+    def _counted(self, standing: Standing) -> None:
+        share, per_hour = standing.done / standing.total, standing.per_hour
+        rate = None if per_hour is None else per_hour / 3600
+        self._lines.counted(
+            "label", standing.done, standing.total, share=share, rate=rate, seconds_left=standing.left_s
+        )
 
 
 def _user() -> str:

@@ -34,6 +34,7 @@ from rambo_ray.rambo import Keep, Outcome, run
 from rambo_ray.report.content import ReportContent
 from rambo_ray.report.page import render
 from rambo_ray.report.reading import Judgement
+from rambo_ray.report.words import things
 from rambo_ray.utility_model import evidence, quadratic
 from rambo_ray.utility_model.network import save
 from rambo_ray.utility_model.quadratic import QuadraticFit
@@ -213,6 +214,7 @@ def _metrics(
         return {name: scores[name].accuracy if name in scores else None for name in ("validation", "test")}
 
     return {
+        "content": "embeddings" if problem.of_vectors else "images",
         "sizes": {
             "k": len(problem.labeled),
             "validation": len(problem.validation),
@@ -313,7 +315,7 @@ def _summary(metrics: dict[str, Any], config: Config, output: Output) -> str:
             return f"{before:.3f}"
         return f"{before:.3f} -> {after:.3f} ({100 * (after - before):+.1f} points)"
 
-    lines = ["", f"{metrics['sizes']['budget']} images picked in {duration(metrics['seconds']['total'])}"]
+    lines = ["", f"{metrics['sizes']['budget']} {things(metrics)} picked in {duration(metrics['seconds']['total'])}"]
     rows = [("accuracy on S_val", change("validation")), ("accuracy on test", change("test"))]
     if metrics["ranking"]["held_out_subsets"]:
         said = Judgement.of(metrics, config).sentence("u_hat")

@@ -44,6 +44,7 @@ def metrics(
 
     return {
         "strategy": ask.strategy,
+        "content": "embeddings" if problem.of_vectors else "images",
         "sizes": {
             "k": len(problem.labeled),
             "validation": len(problem.validation),
@@ -67,9 +68,10 @@ def metrics(
 
 def summary(content: Mapping[str, Any], config: Config, folder: Path) -> str:
     """What a person at the terminal is told at the end."""
+    things = "items" if content.get("content") == "embeddings" else "images"
     lines = [
         "",
-        f"{config.acquisition.budget} images picked by {content['strategy']} in "
+        f"{config.acquisition.budget} {things} picked by {content['strategy']} in "
         f"{duration(content['seconds']['total'])}",
     ]
     for name, said in (("validation", "accuracy on S_val"), ("test", "accuracy on test")):

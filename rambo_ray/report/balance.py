@@ -93,7 +93,7 @@ def rows(found: Shares) -> list[Row]:
     return made
 
 
-def sentence(found: Shares) -> str:
+def sentence(found: Shares, things: str = "images") -> str:
     """Of which classes there are notably more among the picked images than in the pool, and of which fewer."""
     change = found.picked - found.pool
     said = []
@@ -107,7 +107,7 @@ def sentence(found: Shares) -> str:
         if named:
             said.append(f"{word} of {', '.join(named)}")
     if not said:
-        return "The picked images are divided among the classes about as the pool is."
+        return f"The picked {things} are divided among the classes about as the pool is."
     return f"Compared with the pool there are {'; '.join(said)}."
 
 

@@ -15,6 +15,7 @@ from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.acquisition.pool_view import PoolView
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem, Revealed
+from rambo_ray.report import words
 from rambo_ray.report.reading import Judgement
 from rambo_ray.utility_model import evidence
 from rambo_ray.utility_model.evidence import ComparedEvidence
@@ -49,6 +50,11 @@ class ReportContent:
     compared: ComparedEvidence | None = None
     view: PoolView | None = None
     folder: str = "DIR"
+
+    @property
+    def things(self) -> str:
+        """What the things of the pool are called."""
+        return words.things(self.metrics)
 
     @property
     def strategy(self) -> str | None:

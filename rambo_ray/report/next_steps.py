@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from rambo_ray.report.content import ReportContent
+from rambo_ray.report.words import worded
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ def steps(content: ReportContent) -> list[Step]:
     names = (folder, f"{folder}_tasks.json", f"{folder}_answers.json", f"{folder}_round_{number}")
     run, tasks, answered, after = map(shlex.quote, names)
     answers = "" if content.revealed is None else " --answers revealed"
-    return [
+    made = [
         Step(
             "Have the images labelled",
             "On a page of this machine, with keys for the classes; or by your annotators' tool: label-studio, "
@@ -42,3 +43,5 @@ def steps(content: ReportContent) -> list[Step]:
             (f"rambo run --round {number} --after {run} --output {after}{answers}",),
         ),
     ]
+    told = content.things
+    return [Step(worded(one.title, told), worded(one.reading, told), one.commands) for one in made]

@@ -33,6 +33,7 @@ from rambo_ray.report.pool_map import pool_map
 from rambo_ray.report.reading import number, signed
 from rambo_ray.report.sections import model_plots, selection_plots
 from rambo_ray.report.wishes import Wish, wishes
+from rambo_ray.report.words import worded
 
 # Strategies beside RAMBO that look at S_val's labels.
 STEERED = ("glister", "uncertainty_herding", "posterior_balance", "margin_accepted")
@@ -62,7 +63,9 @@ def render(content: ReportContent) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         dataset="your own pool" if content.config.data.name == "own" else content.config.data.name,
         picked=picked,
-        pictures="1 image" if picked == 1 else f"{picked:,} images",
+        pictures=worded("1 image" if picked == 1 else f"{picked:,} images", content.things),
+        images=content.things,
+        image=content.things.removesuffix("s"),
         outcome=outcome(content),
         figures=key_figures(content),
         tiles=tiles,
@@ -70,7 +73,7 @@ def render(content: ReportContent) -> str:
         plot_size=plots.SIZE_PIXELS,
         classes=gallery.class_bars(*images),
         balance=[] if shares is None else balance.rows(shares),
-        balance_said="" if shares is None else _spaced(balance.sentence(shares)),
+        balance_said="" if shares is None else _spaced(balance.sentence(shares, content.things)),
         opinions=content.compared is not None,
         copies=near_copies(content),
         near=NEAR,
@@ -112,19 +115,19 @@ def _of_u_hat(content: ReportContent) -> dict[str, Any]:
 def outcome(content: ReportContent) -> str:
     """One plain sentence or two: what was picked, and what there is to be said for it."""
     sizes, picked = content.metrics["sizes"], len(content.selection.pool_index)
-    who, pool = content.strategy or "RAMBO", f"the pool's {sizes['pool']:,} images"
+    who, pool = content.strategy or "RAMBO", f"the pool's {sizes['pool']:,} {content.things}"
     judged = "" if content.strategy is not None else f" {_spaced(content.judgement.sentence())}"
     first = f"{who} picked {picked:,} of {pool} to be sent to the annotators."
     if content.problem.copies is not None:
-        first += f" There are {content.problem.copies.sentence()}."
-    for name, part in (("test", "the test images"), ("validation", "the validation images")):
+        first += worded(f" There are {content.problem.copies.sentence()}.", content.things)
+    for name, part in (("test", f"the test {content.things}"), ("validation", f"the validation {content.things}")):
         before, after = _accuracies(content.metrics, name)
         if before is not None and after is not None:
             unclear = abs(after - before) <= uncertainty(before, after, sizes[name])
             said = (
                 f"{first} Their labels were known in this run: with them, the classifier's accuracy on "
                 f"{part} goes from {before:.3f} to {after:.3f}"
-                + (f", which {sizes[name]:,} images cannot tell from no change." if unclear else ".")
+                + (f", which {sizes[name]:,} {content.things} cannot tell from no change." if unclear else ".")
             )
             return said if content.followed else f"{said}{judged}"
     return f"{first}{judged}"
@@ -146,12 +149,12 @@ def key_figures(content: ReportContent) -> list[Figure]:
     share = f"{100 * picked / max(1, sizes['pool']):.1f}\u00a0% of a pool of {sizes['pool']:,}"
     pace = f"in {steps} steps of {sizes['batch_size']:,}" if steps > 1 else "in one step"
     pace = pace if content.strategy is None else f"by {content.strategy}"
-    made = [Figure("Images to annotate", f"{picked:,}", f"{share}, picked {pace}")]
+    made = [Figure(worded("Images to annotate", content.things), f"{picked:,}", f"{share}, picked {pace}")]
     for name, title in (("test", "Test accuracy"), ("validation", "Validation accuracy")):
         before, after = _accuracies(content.metrics, name)
         if before is None:
             continue
-        on = f"on {sizes[name]:,} images"
+        on = f"on {sizes[name]:,} {content.things}"
         if name == "validation" and (content.strategy is None or content.strategy in STEERED):
             on += ", by which the choice was steered"
         if after is None:
@@ -188,7 +191,7 @@ def _left_out(content: ReportContent) -> int:
 def _by_size(content: ReportContent) -> list[Bar]:
     """u_hat's ranking of the held-out sets of each size; the mark is where a guess would be."""
     return [
-        Bar(f"{size:,} images", round(100 * accuracy, 2), f"{100 * accuracy:.0f} %", 50.0)
+        Bar(f"{size:,} {content.things}", round(100 * accuracy, 2), f"{100 * accuracy:.0f} %", 50.0)
         for size, accuracy in content.judgement.by_size
         if accuracy is not None
     ]
@@ -225,9 +228,9 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
     else:
         height, width, channels = content.problem.shape
         each = f"images of {width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
-    yield "labelled (k)", f"{sizes['k']:,} images"
-    yield "validation", f"{sizes['validation']:,} images"
-    yield "test", f"{sizes['test']:,} images" if sizes.get("test") else "none"
+    yield "labelled (k)", f"{sizes['k']:,} {content.things}"
+    yield "validation", f"{sizes['validation']:,} {content.things}"
+    yield "test", f"{sizes['test']:,} {content.things}" if sizes.get("test") else "none"
     yield "pool", f"{sizes['pool']:,} {each}"
     yield "classes", f"{len(content.problem.class_names):,}"
     if content.problem.of_vectors:
@@ -252,7 +255,7 @@ def _facts(content: ReportContent) -> Iterator[tuple[str, str]]:
     if busy is not None:
         yield "workers busy", f"{100 * busy:.0f} % of the time"
     if rate is not None:
-        yield "training speed", f"{rate:,.0f} images/s per worker"
+        yield "training speed", f"{rate:,.0f} {content.things}/s per worker"
     for key in ("precision", "kernels", "reproducible", "cluster"):
         if content.metrics.get(key):
             yield key, _text(content.metrics[key])

@@ -47,7 +47,11 @@ UTILITY_LABELS: Mapping[Utility, str] = {
 
 
 def margin_histogram(
-    margins: np.ndarray, picked: np.ndarray, margin_pool: int, histogram: np.ndarray | None = None
+    margins: np.ndarray,
+    picked: np.ndarray,
+    margin_pool: int,
+    histogram: np.ndarray | None = None,
+    things: str = "images",
 ) -> bytes | None:
     """How many of the pool's margins [N], and of the `picked` [B] among them, are how large.
 
@@ -58,7 +62,7 @@ def margin_histogram(
     count = len(margins) if histogram is None else int(histogram.sum())
     if len(margins) == 0:
         return None
-    figure, axes = new_figure("margin of f (difference of two probabilities)", "images (log scale)")
+    figure, axes = new_figure("margin of f (difference of two probabilities)", f"{things} (log scale)")
     if histogram is None:
         bins = np.linspace(0.0, max(float(margins[-1]), 1e-6), 51).tolist()
         axes.hist(margins, bins, color=PALE, label=f"pool, {count:,}")
@@ -108,12 +112,12 @@ def step_scores(scores: Sequence[np.ndarray]) -> bytes | None:
     return png(figure)
 
 
-def utility_by_size(samples: Sequence[UtilitySample], utility: Utility) -> bytes | None:
+def utility_by_size(samples: Sequence[UtilitySample], utility: Utility, things: str = "images") -> bytes | None:
     """Utility against size of the subsets of S_0 that were retrained, the nested sets S_0, ..., S_tau_1 marked."""
     retrained = [s for s in samples if s.kind == "retrained" and s.fold < 0 and np.isfinite(s.utility)]
     if not retrained:
         return None
-    figure, axes = new_figure("subset size (images)", UTILITY_LABELS[utility])
+    figure, axes = new_figure(f"subset size ({things})", UTILITY_LABELS[utility])
     nested_sets = sorted((s for s in retrained if is_nested_set(s)), key=lambda s: s.iteration)
     held_out = [s for s in retrained if is_held_out(s)]
     pairs = [s for s in retrained if s.pair_id >= 0]
@@ -138,7 +142,7 @@ def utility_by_size(samples: Sequence[UtilitySample], utility: Utility) -> bytes
     return png(figure)
 
 
-def transport_by_utility(samples: Sequence[UtilitySample], utility: Utility) -> bytes | None:
+def transport_by_utility(samples: Sequence[UtilitySample], utility: Utility, things: str = "images") -> bytes | None:
     """OTDD to S_val against utility of the retrained subsets, shaded by size."""
     found = [
         (s.utility, s.measurement.otdd, s.size)
@@ -153,7 +157,7 @@ def transport_by_utility(samples: Sequence[UtilitySample], utility: Utility) -> 
     x, y, size = points.T
     dots = axes.scatter(x, y, c=size, cmap="cividis_r", s=11, alpha=0.8, linewidths=0)
     bar = figure.colorbar(dots, ax=axes, pad=0.02, aspect=30)
-    bar.set_label("subset size (images)", fontsize=LETTERS, color=MUTED)
+    bar.set_label(f"subset size ({things})", fontsize=LETTERS, color=MUTED)
     bar.ax.tick_params(labelsize=SMALL, colors=MUTED, length=0)
     bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     bar.outline.set_visible(False)  # type: ignore[operator]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rambo_ray.config.schema import Config
+from rambo_ray.report import words
 
 Verdict = Literal["better", "worse", "same", "unknown"]
 _SAID = {"better": "better than chance", "worse": "worse than chance", "same": "not told apart from chance"}
@@ -26,6 +27,7 @@ class Judgement:
     first, and the truly best one, in utility; fraction: whether that is a share of images, or else nats. followed:
     whether the run took u_hat's word; filtered: images that it chose from in a step. by_size: the accuracy of each
     size. pairs, tied: comparable pairs that differ in utility, and that do not; None of a run that did not count them.
+    things: what the pool holds.
     """
 
     count: int
@@ -41,6 +43,7 @@ class Judgement:
     by_size: tuple[tuple[int, float | None], ...] = ()
     pairs: int | None = None
     tied: int | None = None
+    things: str = "images"
 
     @classmethod
     def of(cls, metrics: Mapping[str, Any], config: Config) -> Judgement:
@@ -69,6 +72,7 @@ class Judgement:
             by_size=tuple(sorted(by_size.items())),
             pairs=ranking.get("held_out_pairs"),
             tied=ranking.get("held_out_tied_pairs"),
+            things=words.things(metrics),
         )
 
     @property
@@ -109,7 +113,7 @@ class Judgement:
         verdict = _SAID[self.verdict]
         if self.verdict == "same" and self.chance[1] >= 1.0:
             verdict += ", by which all of so few may be right"
-        meaning = "expect no more from its choice than from any images of small margin"
+        meaning = f"expect no more from its choice than from any {self.things} of small margin"
         return f"{said}, {verdict} ({self._band()}){f': {meaning}' if self.followed else f', {filtered}'}."
 
     def _worth(self) -> str:
@@ -127,7 +131,7 @@ class Judgement:
         if not self.sizes:
             return self.kind
         several = f" to {self.sizes[-1]:,}" if len(self.sizes) > 1 else ""
-        return f"{self.kind} of {self.sizes[0]:,}{several} images"
+        return f"{self.kind} of {self.sizes[0]:,}{several} {self.things}"
 
     def _why(self) -> str:
         if self.count < 2:

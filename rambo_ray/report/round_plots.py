@@ -40,12 +40,12 @@ JUDGED: Mapping[Utility, str] = {
 }
 
 
-def rounds_by_size(samples: Sequence[UtilitySample], k: int, utility: Utility) -> bytes | None:
+def rounds_by_size(samples: Sequence[UtilitySample], k: int, utility: Utility, things: str = "images") -> bytes | None:
     """Utility of the mock rounds against |T|, the images each bought beside the k of S_0; those held out are hollow."""
     found = [s for s in samples if s.fold >= 0 and np.isfinite(s.utility)]
     if not found:
         return None
-    figure, axes = new_figure("images bought, $|T|$", JUDGED[utility])
+    figure, axes = new_figure(f"{things} bought, $|T|$", JUDGED[utility])
     for fold, (marker, color) in enumerate(HALVES):
         for held in (False, True):
             group = [s for s in found if s.fold == fold and is_held_out(s) == held]

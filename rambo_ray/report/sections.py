@@ -11,6 +11,7 @@ from rambo_ray.report import plots, round_plots
 from rambo_ray.report.content import ReportContent
 from rambo_ray.report.gallery import data_uri
 from rambo_ray.report.reading import number, signed
+from rambo_ray.report.words import worded
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Plot:
 
 def selection_plots(content: ReportContent) -> list[Plot]:
     """How the images were picked; what u_hat made of them only where the run took its word."""
+    return _worded(_selection_plots(content), content)
+
+
+def _selection_plots(content: ReportContent) -> list[Plot]:
     made = [_margins(content)]
     if content.strategy is not None:
         return made
@@ -37,6 +42,16 @@ def selection_plots(content: ReportContent) -> list[Plot]:
 
 def model_plots(content: ReportContent) -> list[Plot]:
     """How far u_hat is to be trusted."""
+    return _worded(_model_plots(content), content)
+
+
+def _worded(made: list[Plot], content: ReportContent) -> list[Plot]:
+    """The same in the word for what the pool holds."""
+    told = content.things
+    return [Plot(worded(one.title, told), worded(one.reading, told), worded(one.alt, told), one.source) for one in made]
+
+
+def _model_plots(content: ReportContent) -> list[Plot]:
     source = content.config.utility_samples.source
     made = [_held_out(content)]
     network = content.u_hat is None
@@ -63,7 +78,11 @@ def _margins(content: ReportContent) -> Plot:
         said,
         "Histogram of the pool's margins with the picked images among them.",
         plots.margin_histogram(
-            content.margins, selection.margin, margin_pool, None if survey is None else survey.histogram
+            content.margins,
+            selection.margin,
+            margin_pool,
+            None if survey is None else survey.histogram,
+            content.things,
         ),
     )
 
@@ -134,7 +153,7 @@ def _rounds(content: ReportContent) -> Plot:
         f"Each dot is a classifier trained on the {k:,} labelled images and on images bought from one half of the "
         f"validation images; the other half judges. The real purchase is of {budget:,}.",
         "Scatter of utility against images bought, by the half that plays, those held out marked.",
-        round_plots.rounds_by_size(content.samples, k, content.config.utility_samples.utility),
+        round_plots.rounds_by_size(content.samples, k, content.config.utility_samples.utility, content.things),
     )
 
 
@@ -153,7 +172,7 @@ def _subsets(content: ReportContent) -> Plot:
         "Subsets of the labelled images, each with a classifier trained on it. û learns from pairs of "
         "one size: from the height of the cloud, not from its rise.",
         "Scatter of subset size and utility, with the growing nested_sets marked.",
-        plots.utility_by_size(content.samples, content.config.utility_samples.utility),
+        plots.utility_by_size(content.samples, content.config.utility_samples.utility, content.things),
     )
 
 
@@ -163,7 +182,7 @@ def _transport(content: ReportContent) -> Plot:
         "OTDD of the same subsets, which û learns to predict beside the ranking. A falling cloud says "
         "that closer subsets are worth more.",
         "Scatter of utility and optimal transport distance, shaded by subset size.",
-        plots.transport_by_utility(content.samples, content.config.utility_samples.utility),
+        plots.transport_by_utility(content.samples, content.config.utility_samples.utility, content.things),
     )
 
 

@@ -136,7 +136,7 @@ def test_answers_are_on_the_disk_before_the_reply(log: Path) -> None:
     async def work(client: TestClient[Any, Any]) -> None:
         mia = Page(client)
         status, reply = await mia.post("more", want=2)
-        assert status == 200 and reply["images"] == [{"position": i, "id": IDS[i]} for i in (0, 1)]
+        assert status == 200 and reply["images"] == [{"position": i, "id": IDS[i], "caption": IDS[i]} for i in (0, 1)]
         status, reply = await mia.say(0, "Owl", held=[1], want=2)
         assert status == 200 and reply["saved"] and [image["position"] for image in reply["images"]] == [2, 3]
         assert reply["standing"]["done"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,13 +12,16 @@ import threading
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rambo_ray.annotation import serving
 from rambo_ray.annotation.desk import Standing
-from rambo_ray.cli.label import Teller
+from rambo_ray.annotation.server import Service
+from rambo_ray.cli.label import Events, Silent, Teller
 from rambo_ray.cli.main import main
 
 from ..annotation.runs import finished
@@ -128,10 +132,63 @@ def test_it_serves_refuses_a_second_and_ends_by_a_signal(capsys: pytest.CaptureF
 
 
 def test_progress_is_said_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    teller = Teller("runs/mine", "mine", "split", "127.0.0.1", browser=False)
+    teller = Teller("runs/mine", "mine", "split", "127.0.0.1", browser=False, path=Path("runs/mine/labels.jsonl"))
     for done in range(1, 6):
         teller.said("mia", Standing(5, done, done, 0, 0, 840.0, 21.0, {"mia": done}))
     assert capsys.readouterr().out.splitlines() == [
         "1 of 5 answered, mia 840 an hour, 21 s left",
         "5 of 5 answered, mia 840 an hour",
     ]
+
+
+def test_quiet_says_the_address_and_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("runs/mine/labels.jsonl")
+    teller = Silent("runs/mine", "mine", "split", "127.0.0.1", browser=False, path=path)
+    standing = Standing(5, 2, 2, 0, 0, 840.0, 21.0, {"mia": 2})
+    teller.opened("http://127.0.0.1:1/x/", "http://127.0.0.1:1/once", standing, "torn", 3)
+    teller.said("mia", standing)
+    teller.ended(standing)
+    assert capsys.readouterr().out == f"http://127.0.0.1:1/x/\n{path}\n"
+
+
+def test_events_are_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("runs/mine/labels.jsonl")
+    teller = Events("runs/mine", "mine", "split", "127.0.0.1", browser=False, path=path)
+    standing = Standing(5, 2, 2, 0, 0, 720.0, 15.0, {"mia": 2})
+    teller.opened("http://127.0.0.1:1/x/", "http://127.0.0.1:1/once", standing, None, None)
+    teller.said("mia", standing)
+    teller.ended(standing)
+    first, *counts, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["event"], first["text"]) == ("message", "open http://127.0.0.1:1/x/")
+    for one in counts:
+        assert (one["event"], one["stage"], one["done"], one["total"], one["share"]) == ("progress", "label", 2, 5, 0.4)
+        assert one["rate"] == 0.2 and one["seconds_left"] == 15.0
+    assert len(counts) == 2 and last["event"] == "summary" and last["path"] == str(path)
+    assert last["figures"] == {"done": 2, "total": 5, "annotators": {"mia": 2}}
+
+
+def test_ids_that_say_a_class_are_not_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the whole command: what the page gets, and what is said of it."""
+    (tmp_path / "pool" / "cat").mkdir(parents=True)
+    for name in ("cat/a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / "pool" / name)
+    run = asking(tmp_path / "run", ["cat/a.png", "b.png"], tmp_path / "pool")
+
+    async def ended(service: Service, *rest: Any) -> None:
+        rest[-1]("http://127.0.0.1:1/x/", "http://127.0.0.1:1/once")
+        given.append(service._named([0, 1]))
+
+    monkeypatch.setattr(serving, "_until_ended", ended)
+    given: list[Any] = []
+    for options in ((), ("--ids", "show"), ("--ids", "hide", "--quiet")):
+        assert main(["label", str(run), "--no-browser", *options]) == 0
+    out = capsys.readouterr().out
+    assert out.count("(1 of the ids say a class, so none stands under its image; --ids show shows them)") == 1
+    assert [[one["caption"] for one in each] for each in given] == [
+        ["image 1", "image 2"],
+        ["cat/a.png", "b.png"],
+        ["image 1", "image 2"],
+    ]
+    assert all([one["id"] for one in each] == ["cat/a.png", "b.png"] for each in given)

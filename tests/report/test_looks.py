@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from rambo_ray.data.images import Images
 from rambo_ray.data.vectors import LabeledVectors, Vectors
 from rambo_ray.report import balance, listing, near_copies, next_steps, pool_map
 from rambo_ray.report.content import ReportContent
+from rambo_ray.report.words import things, worded
 from rambo_ray.utility_model.evidence import ComparedEvidence
 
 from .made_content import HOSTILE, make_content, page
@@ -44,7 +46,7 @@ def of_vectors(content: ReportContent) -> ReportContent:
         update={"classifier": content.config.classifier.model_copy(update={"name": "linear"})}
     )
     made = replace(problem, labeled=labeled, validation=validation, pool=pool, mean=(), std=())
-    return replace(content, problem=made, config=config)
+    return replace(content, problem=made, config=config, metrics={**content.metrics, "content": "embeddings"})
 
 
 class TestBalance:
@@ -239,3 +241,25 @@ def test_embeddings_have_names_instead_of_pictures(content: ReportContent) -> No
     assert not [image for image in found.all("img") if "image" in (image["alt"] or "").split()[:2]]
     assert "embeddings of 12 numbers" in found.text and "Close to each other" in found.text
     assert content.problem.pool.ids[content.selection.pool_index[0]] in found.text
+
+
+@pytest.mark.parametrize("strategy", [None, "badge"])
+def test_embeddings_are_items_and_not_images(content: ReportContent, strategy: str | None) -> None:
+    """Of whatever they are: the page does not call them images, but in ids, in the settings and where there is one."""
+    made = of_vectors(make_content(prefix="thing "))
+    if strategy is not None:
+        made = replace(made, metrics={**made.metrics, "strategy": strategy})
+    found = page(made)
+    text = found.text[: found.text.index("To repeat this run")]
+    assert not re.findall(r"[Ii]mages?\b", text[text.index("RAMBO ·") :])
+    assert "100 items to annotate" in text and "of the pool's 2,000 items" in text
+    for one in found.all("img"):
+        assert "image" not in (one["alt"] or "")
+    assert "on 1,000 items" in text and "Have the items labelled" in text
+
+
+def test_our_words_and_no_others_change() -> None:
+    assert worded("Images of an image; image/3.png, my.images:f, imagery", "items") == (
+        "Items of an item; image/3.png, my.images:f, imagery"
+    )
+    assert worded("Images", "images") == "Images" and things({}) == "images"

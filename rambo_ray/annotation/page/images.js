@@ -8,7 +8,7 @@ const SMALL = 128, CRISP_SIDE = 448, CRISP_SCALE = 24, SMOOTH_SCALE = 4; // pixe
 const frame = document.getElementById("frame");
 
 // state: waiting, loading, ready or failed; element: the loaded picture; reason: why it failed.
-export const image = ({ position, id }) => ({ position, id, state: "waiting", element: null, reason: "" });
+export const image = ({ position, id, caption }) => ({ position, id, caption, state: "waiting", element: null, reason: "" });
 
 // Load those of `images` that wait, the first first; `done` hears of each that is ready or has failed.
 export function load(images, done) {

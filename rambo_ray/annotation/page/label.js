@@ -58,7 +58,7 @@ function show() {
   if (current === null) {
     ended();
   } else {
-    $("name").textContent = current.id;
+    $("name").textContent = current.caption;
     if (current.state === "ready") {
       current.element.alt = "The image to label";
       $("frame").replaceChildren(current.element);
