@@ -23,7 +23,8 @@ from rambo_ray.backtest.report import Played
 from rambo_ray.backtest.store import PlayStore, identity
 from rambo_ray.backtest.verdict import RANDOM, Verdict
 from rambo_ray.benchmark.experiment import Method
-from rambo_ray.cli.entry import configuration, shown
+from rambo_ray.cli.entry import shown
+from rambo_ray.cli.next_round import configuration
 from rambo_ray.cluster import backtest
 from rambo_ray.cluster.backtest import Rules
 from rambo_ray.cluster.session import connect
@@ -77,7 +78,8 @@ def called(parsed: argparse.Namespace) -> int:
     """The command `backtest`; returns its exit code."""
     config = configuration(parsed)
     check_folds(parsed.folds, "--folds ")
-    given = [f"--config {shlex.quote(parsed.config)}"] if parsed.config else []
+    named = {"config": parsed.config, "round": parsed.round, "after": parsed.after, "answers": parsed.answers}
+    given = [f"--{name} {shlex.quote(str(value))}" for name, value in named.items() if value is not None]
     overrides = [shlex.quote(o) for o in parsed.overrides if not o.startswith("acquisition.strategy=")]
     command = ["rambo backtest", *given, f"--folds {parsed.folds}"]
     command += [f"--methods {','.join(parsed.methods)}"] if parsed.methods else []

@@ -28,20 +28,25 @@ def _run(parser: Parser) -> None:
     )
     parser.config_option()
     parser.output_option("output directory; the same one again resumes the run", required=False)
-    parser.add_argument("--round", metavar="N", type=int, help="go on after round N - 1, whose directory --after names")
-    parser.add_argument("--after", metavar="DIR", help="output directory of the round before; its answers join S_0")
-    answers = "where these answers are: annotations, by rambo labels; revealed, a benchmark's hidden labels"
-    parser.add_argument("--answers", choices=("annotations", "revealed"), help=answers)
+    _rounds(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what the run would cost on this cluster, and exit")
     parser.add_argument("--keys", action=_Keys, nargs=0, help="list all configuration keys and exit")
     parser.display_options()
     parser.overrides()
 
 
+def _rounds(parser: Parser) -> None:
+    parser.add_argument("--round", metavar="N", type=int, help="go on after round N - 1, whose directory --after names")
+    parser.add_argument("--after", metavar="DIR", help="output directory of the round before; its answers join S_0")
+    answers = "where these answers are: annotations, by rambo labels; revealed, a benchmark's hidden labels"
+    parser.add_argument("--answers", choices=("annotations", "revealed"), help=answers)
+
+
 def _inspect(parser: Parser) -> None:
     parser.description = "Say what a run would read, and what is wrong with it or seldom meant; nothing is run."
     parser.epilog = "Exit code 2 where a run would be refused, with every reason that can be found."
     parser.config_option()
+    _rounds(parser)
     parser.overrides()
 
 
@@ -58,6 +63,7 @@ def _plan(parser: Parser) -> None:
     parser.description = "Say what a run and a backtest would cost on this machine or cluster; nothing is written."
     parser.epilog = "A few small trainings are timed; rambo run --dry-run says the same of the run alone."
     parser.config_option()
+    _rounds(parser)
     _folds(parser)
     parser.display_options()
     parser.overrides()
@@ -71,6 +77,7 @@ def _backtest(parser: Parser) -> None:
     parser.epilog = "The same command again goes on where it stopped; more --folds make intervals shorter."
     parser.config_option()
     parser.output_option("directory for the verdict and the played rounds; default: nothing is kept", required=False)
+    _rounds(parser)
     _folds(parser)
     parser.add_argument("--methods", metavar="NAME,NAME", type=_names, help="only these; random always takes part")
     parser.display_options()

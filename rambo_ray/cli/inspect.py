@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rambo_ray.cli.entry import configuration
+from rambo_ray.annotation import rounds
+from rambo_ray.cli.next_round import configuration
 from rambo_ray.config.schema import Config
-from rambo_ray.data import datasets, own, warnings
+from rambo_ray.data import own, warnings
 from rambo_ray.data.problem import Problem
 from rambo_ray.data.reading import Reading
 from rambo_ray.errors import UserError
@@ -25,9 +26,9 @@ def called(parsed: argparse.Namespace) -> int:
 def look(config: Config) -> list[str]:
     """Say what is read, and warnings; returns why a run of `config` would be refused, a line for each reason."""
     errors: list[UserError] = []
-    problem, reading = _read(config, errors)
-    if reading is not None:
-        print(reading.text())
+    problem, reading, said = _read(config, errors)
+    for text in said:
+        print(text)
     if problem is not None:
         print(_described(problem))
         for line in warnings.of(problem, reading):
@@ -46,14 +47,17 @@ def look(config: Config) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _read(config: Config, errors: list[UserError]) -> tuple[Problem | None, Reading | None]:
-    if config.data.name == "own":
-        return own.read(config.data, config.seed, errors.append)
+def _read(config: Config, errors: list[UserError]) -> tuple[Problem | None, Reading | None, list[str]]:
+    """The problem, what was read, and what is said of both; of a later round with what was bought before."""
+    if config.data.name == "own" and config.round.after is None:
+        problem, reading = own.read(config.data, config.seed, errors.append)
+        return problem, reading, [] if reading is None else [reading.text()]
     try:
-        return datasets.load(config.data, config.seed)[0], None
+        loaded = rounds.read(config)
     except UserError as error:
         errors.append(error)
-        return None, None
+        return None, None, []
+    return loaded.problem, loaded.reading, list(loaded.said)
 
 
 def _described(problem: Problem) -> str:

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from rambo_ray.annotation import rounds
 from rambo_ray.cli import backtest
 from rambo_ray.cli.described import describe, describe_cluster
-from rambo_ray.cli.entry import configuration, shown
+from rambo_ray.cli.entry import shown
+from rambo_ray.cli.next_round import configuration
 from rambo_ray.cluster import probe
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import Config, is_head

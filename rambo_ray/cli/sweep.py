@@ -19,7 +19,7 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data import datasets
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.pipeline import claims, fitted, once, plan
+from rambo_ray.pipeline import choices, claims, fitted, once, plan
 from rambo_ray.pipeline.fitted import Sizes
 from rambo_ray.pipeline.outputs import Output
 from rambo_ray.pipeline.prepared import prepared_key
@@ -63,10 +63,10 @@ def execute(
     """
     claims.refuse_early(folder)
     began = time.monotonic()
+    seeds, reader = space.seed_list(base), _Data()
+    base, chosen = choices.made(base, reader.of(search_space.configure(base, {}, seeds[0]))[0])
     points = search_space.points(space, base)
-    seeds = space.seed_list(base)
     stages = stages or Stages(every_s=base.output.progress_seconds)
-    reader = _Data()
     fitting = reader.fit(search_space.configure(base, {}, seeds[0]))
     if fitting.acquisition.budget != base.acquisition.budget:  # of a small pool: one budget for all points
         base = loading.with_values(base, {"acquisition.budget": fitting.acquisition.budget})
@@ -76,7 +76,7 @@ def execute(
         f"Sweep of {', '.join(space.keys)} on {base.data.name}: {count} x {len(seeds)} seeds; k={k}, "
         f"{len(requests)} sets of labelled images (seeds, folds) to measure"
     )
-    for line in (*next(iter(requests.values())).plan.said, *((ORACLE,) if oracle else ())):
+    for line in (*chosen, *next(iter(requests.values())).plan.said, *((ORACLE,) if oracle else ())):
         stages.say(line)
     base = reader.fit(base)
     with Output.claim(folder, base, space_file.read_text(encoding="utf-8")) as output:

@@ -18,7 +18,7 @@ from rambo_ray.cluster.session import Session
 from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.errors import RunError
 from rambo_ray.pipeline import once
-from rambo_ray.pipeline.plan import Measured, fit_input
+from rambo_ray.pipeline.plan import Measured
 from rambo_ray.pipeline.prepared import PreparedProblem, Request
 from rambo_ray.progress import Stages
 from rambo_ray.utility_samples.store import SampleStore
@@ -90,19 +90,15 @@ def _prepared(
     evidence = None
     if plan.kind == "evidence" and plan.retrained and answers is not None:
         evidence = run.evidence_of(np.arange(len(run.seen.pool)))
-    return PreparedProblem(
+    return PreparedProblem.of(
+        plan,
+        measured,
+        images,
         labeled=run.labeled,
         sets=run.sets,
         pool=run.seen.pool if wanted else run.seen.pool[:0],
         rejected=run.seen.rejected,
         answers=None if answers is None else answers.pool_labels,
-        training=plan.training,
-        kind=plan.kind,
-        imagenet_weights=plan.imagenet_weights,
-        task=fit_input(plan.config, measured, images, plan.mock_pool) if plan.retrained else None,
-        images=images,
-        held_out=measured.held_out,
-        mock_pool=plan.mock_pool,
         evidence=evidence,
         classifier=base.arrays,
         before={name: score.accuracy for name, score in base.scores.items()},

@@ -16,11 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rambo_ray.data.decoding import Encoded, decode, in_batches, reshape
-from rambo_ray.data.images import Format, Images
-from rambo_ray.data.items import Items
+from rambo_ray.data.decoding import Encoded
 from rambo_ray.data.labels import Labels
-from rambo_ray.data.vectors import Vectors
 from rambo_ray.errors import UserError
 
 PREFIX = "memory:"
@@ -47,16 +44,6 @@ class Held:
     def of_vectors(self) -> bool:
         """Whether these are embeddings."""
         return isinstance(self.content, np.ndarray) and self.content.ndim == 2
-
-    def read(self, wanted: Format, row_prefix: str = "") -> Items:
-        """The items as `wanted`; ids that were not given are `row_prefix` and the row. Raises UserError as `decode`."""
-        ids = self.ids or tuple(f"{row_prefix}{row}" for row in range(len(self)))
-        if not isinstance(self.content, np.ndarray):
-            encoded = self.encoded()
-            return Images(decode(in_batches(encoded), len(encoded), wanted), ids)
-        if self.of_vectors:
-            return Vectors(self.content, ids)
-        return Images(reshape(self.content, wanted), ids)
 
     def encoded(self) -> list[Encoded]:
         """The encoded images, as the decoder takes them."""

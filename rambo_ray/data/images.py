@@ -57,7 +57,7 @@ class Images(Items):
 
     def unlabeled(self) -> Images:
         """The same images without labels; the pixels are shared, not copied."""
-        return Images(self.pixels, self.ids)
+        return self.as_hashed(Images(self.pixels, self.ids))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
 Integers = npt.NDArray[np.int64]
+_BYTES, _HASHES = 16, "_hashes"  # of a hash, and where they are kept
+_Same = TypeVar("_Same", bound="Items")
 
 
 class Items(ABC):
@@ -45,8 +48,12 @@ class Items(ABC):
         ids = tuple(self.ids[i] for i in chosen)
         labels = getattr(self, "labels", None)
         if labels is None:
-            return type(self)(self.array[chosen], ids)  # type: ignore[call-arg]  # each kind is a dataclass of these
-        return type(self)(self.array[chosen], ids, labels[chosen])  # type: ignore[call-arg]
+            made = type(self)(self.array[chosen], ids)  # type: ignore[call-arg]  # each kind is a dataclass of these
+        else:
+            made = type(self)(self.array[chosen], ids, labels[chosen])  # type: ignore[call-arg]
+        if _HASHES in self.__dict__:
+            made.__dict__[_HASHES] = b"".join([self._hash(i) for i in chosen])
+        return made
 
     @abstractmethod
     def unlabeled(self) -> Items:
@@ -56,8 +63,26 @@ class Items(ABC):
         return len(self.ids)
 
     def digests(self) -> list[bytes]:
-        """A 16-byte hash of each one's numbers; equal where, and only where, these are."""
-        return [hashlib.blake2b(row, digest_size=16).digest() for row in self.array]
+        """A 16-byte hash of each one's numbers; equal where, and only where, these are. Computed once."""
+        return [self._hash(place) for place in range(len(self))]
+
+    def as_hashed(self, made: _Same) -> _Same:
+        """`made`, which holds the same array, with the hashes of these, where they are known already."""
+        if _HASHES in self.__dict__:
+            made.__dict__[_HASHES] = self.__dict__[_HASHES]
+        return made
+
+    def _hash(self, place: int) -> bytes:
+        return self._hashes[_BYTES * place : _BYTES * (place + 1)]
+
+    @cached_property
+    def _hashes(self) -> bytes:
+        """All of them, one after the other: a bytes object each would take three times the memory."""
+        return b"".join([hashlib.blake2b(row, digest_size=_BYTES).digest() for row in self.array])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to other processes: all but what they can compute."""
+        return {name: value for name, value in self.__dict__.items() if name != _HASHES}
 
 
 def checked(array: npt.NDArray[Any], ids: tuple[str, ...], what: str, each: str) -> npt.NDArray[Any]:

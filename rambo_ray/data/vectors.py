@@ -46,7 +46,7 @@ class Vectors(Items):
 
     def unlabeled(self) -> Vectors:
         """The same vectors without labels; the numbers are shared, not copied."""
-        return Vectors(self.vectors, self.ids)
+        return self.as_hashed(Vectors(self.vectors, self.ids))
 
 
 @dataclass(frozen=True, eq=False)

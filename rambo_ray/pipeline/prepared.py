@@ -26,7 +26,7 @@ from rambo_ray.data.problem import Inputs, LabeledArrays, Problem, Revealed
 from rambo_ray.embeddings.weights import ResNetWeights
 from rambo_ray.pipeline import judging
 from rambo_ray.pipeline.judging import AnyInput, AnyModel, PoolEvidence
-from rambo_ray.pipeline.plan import Plan
+from rambo_ray.pipeline.plan import Measured, Plan, fit_input
 from rambo_ray.utility_model import features
 from rambo_ray.utility_model.quadratic import QuadraticInput, QuadraticModel
 from rambo_ray.utility_model.ranking import RankingQuality
@@ -81,6 +81,47 @@ class PreparedProblem:
     margins: np.ndarray
     strategy_inputs: StrategyInputs | None = None
     sample_seconds: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        measured: Measured,
+        images: np.ndarray,
+        *,
+        labeled: LabeledArrays,
+        sets: Mapping[str, LabeledArrays],
+        pool: np.ndarray,
+        rejected: np.ndarray,
+        answers: np.ndarray | None,
+        evidence: PoolEvidence | None,
+        classifier: Arrays,
+        before: Mapping[str, float],
+        margins: np.ndarray,
+        strategy_inputs: StrategyInputs | None,
+        sample_seconds: float,
+    ) -> PreparedProblem:
+        """A plan with what was measured of its samples, and u_hat's inputs `images`; the others as they are."""
+        return cls(
+            labeled=labeled,
+            sets=sets,
+            pool=pool,
+            rejected=rejected,
+            answers=answers,
+            training=plan.training,
+            kind=plan.kind,
+            imagenet_weights=plan.imagenet_weights,
+            task=fit_input(plan.config, measured, images, plan.mock_pool) if plan.retrained else None,
+            images=images,
+            held_out=measured.held_out,
+            mock_pool=plan.mock_pool,
+            evidence=evidence,
+            classifier=classifier,
+            before=before,
+            margins=margins,
+            strategy_inputs=strategy_inputs,
+            sample_seconds=sample_seconds,
+        )
 
     def revealed(self) -> np.ndarray:
         """The pool's labels, [N]; raises ValueError where they are unknown or withheld."""

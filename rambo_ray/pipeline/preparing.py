@@ -17,7 +17,7 @@ from rambo_ray.classifier.networks import Classifier
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.data.problem import NONE, LabeledArrays
 from rambo_ray.pipeline.judging import PoolEvidence
-from rambo_ray.pipeline.plan import Measured, Plan, fit_input
+from rambo_ray.pipeline.plan import Measured, Plan
 from rambo_ray.pipeline.prepared import PreparedProblem
 from rambo_ray.utility_model import evidence, features
 from rambo_ray.utility_samples.measuring import Retrainer, groups
@@ -109,19 +109,15 @@ def prepare(
         known = labeled.inputs if plan.mock_pool is None else np.concatenate([labeled.inputs, playing])
         encoder = features.Encoder(plan.kind, settings, plan.config.utility_model, plan.imagenet_weights)
         images = encoder.encode(known, arrays, device)
-    return PreparedProblem(
+    return PreparedProblem.of(
+        plan,
+        measured,
+        images,
         labeled=labeled,
         sets=sets,
         pool=pool,
         rejected=rejected,
         answers=answers,
-        training=settings,
-        kind=plan.kind,
-        imagenet_weights=plan.imagenet_weights,
-        task=fit_input(plan.config, measured, images, plan.mock_pool) if plan.retrained else None,
-        images=images,
-        held_out=measured.held_out,
-        mock_pool=plan.mock_pool,
         evidence=found,
         classifier=arrays,
         before={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from rambo_ray.cli.main import main
 from rambo_ray.config import loading
 from rambo_ray.data import datasets
 
+from ..annotation.runs import finished
 from ..data.written_images import pictures, write_file
 
 
@@ -95,3 +97,26 @@ def test_images_of_several_pages_are_counted(photos: Path, capsys: pytest.Captur
     assert "\n  2 images have several pages or frames: the first is read\n" in shown
     problem, _ = datasets.load(loading.load(None, [*OWN, "data.channels=1"]).data, 0)
     assert (problem.pool.array[problem.pool.ids.index("stack.tif")] == pictures(3, seed=77)[0]).all()
+
+
+def test_a_later_round_is_looked_at_with_what_was_bought(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = [*OWN, *SMALL]
+    problem, _ = datasets.load(loading.load(None, keys).data, 0)
+    run = finished(photos / "run", problem.pool.ids[:20], problem.class_names, keys)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["data"] |= {"fingerprint": problem.fingerprint, "pool_fingerprint": problem.pool_fingerprint}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    rows = [f"{name},{('cat', 'dog')[i % 2]}" for i, name in enumerate(problem.pool.ids[:15])]
+    (photos / "answers.csv").write_text("\n".join(["id,label", *rows]))
+    assert main(["labels", "run", "answers.csv", "--no-train"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", "--round", "2", "--after", "run"]) == 0
+    shown = capsys.readouterr().out
+    assert "round 2, after" in shown and "15 images have joined S_0" in shown
+    assert "S_0 55, S_val 40, pool 65; 2 classes" in shown and "a run can begin" in shown
+    # One budget too large for what is left, and a round that has no round before it.
+    assert main(["inspect", "--after", "run", "acquisition.budget=66"]) == 2
+    assert "acquisition.budget=66: B must not exceed the pool's 65 images" in capsys.readouterr().err
+    for command in ("inspect", "plan", "backtest"):
+        assert main([command, *keys, "--round", "2"]) == 2
+        assert "--round 2: goes on from another round; give its directory: --after DIR" in capsys.readouterr().err

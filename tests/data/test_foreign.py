@@ -12,7 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from rambo_ray.data import foreign, held
-from rambo_ray.data.images import Format, Images
+from rambo_ray.data.decoding import decode, in_batches
+from rambo_ray.data.images import Format
 from rambo_ray.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 5, 3)).astype(np.uint8)
@@ -99,9 +100,8 @@ class TestHuggingFace:
         assert labels is not None and labels.names == ("ant", "bee", "cat") and labels.codes.tolist() == [2, 0, 0]
         assert ids == ("no 5", "no 0", "no 3")
         name = held.keep(content, labels, ids, "labeled")
-        read = held.find(name, "data.labeled").read(Format())
-        assert isinstance(read, Images)
-        np.testing.assert_array_equal(read.pixels, PIXELS[[5, 0, 3]])
+        encoded = held.find(name, "data.labeled").encoded()
+        np.testing.assert_array_equal(decode(in_batches(encoded), 3, Format()), PIXELS[[5, 0, 3]])
 
     def test_embeddings_and_a_pool_whose_labels_are_not_looked_at(self) -> None:
         datasets = pytest.importorskip("datasets")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from rambo_ray.config.schema import DataConfig
+from rambo_ray.data import items
 from rambo_ray.data.decoding import BATCH, decode, in_batches, reshape
 from rambo_ray.data.forms import opening
 from rambo_ray.data.forms.source import Source
@@ -99,6 +102,36 @@ class TestImages:
     def test_first_repeated(self) -> None:
         assert first_repeated(["a", "b", "c", "b", "a"]) == "b"
         assert first_repeated(["a", "b"]) is None
+
+
+class TestDigests:
+    """Hashed once, in whatever way the same images are passed on."""
+
+    def test_once_for_the_same_and_for_parts_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pixels = np.random.default_rng(0).integers(256, size=(6, 3, 3, 1), dtype=np.uint8)
+        images = LabeledImages(pixels, tuple("abcdef"), np.arange(6) % 2)
+        expected = [hashlib.blake2b(row, digest_size=16).digest() for row in pixels]
+        fresh = images.take([4, 1])  # before anybody asked
+        assert images.digests() == expected and fresh.digests() == [expected[4], expected[1]]
+
+        def never(*_: object, **__: object) -> None:
+            raise AssertionError("hashed again")
+
+        monkeypatch.setattr(items.hashlib, "blake2b", never)
+        assert images.digests() == images.unlabeled().digests() == expected
+        assert images.take([5, 0]).take([1]).digests() == expected[:1]
+        assert images.take([]).digests() == []
+        with pytest.raises(AssertionError, match="hashed again"):
+            Images(pixels, tuple("abcdef")).digests()
+
+    def test_they_do_not_travel(self) -> None:
+        pixels = np.random.default_rng(1).integers(256, size=(400, 1, 1, 1), dtype=np.uint8)
+        images = Images(pixels, tuple(map(str, range(400))))
+        before = len(pickle.dumps(images))
+        expected = images.digests()
+        assert len(pickle.dumps(images)) == before
+        again = pickle.loads(pickle.dumps(images))
+        assert again.digests() == expected and again.ids == images.ids
 
 
 class TestDecode:
