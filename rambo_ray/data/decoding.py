@@ -270,9 +270,12 @@ def _decode_one(stored: bytes | Path | Missing, wanted: Format, seen: Seen) -> P
 
 
 def _pages(image: Image.Image) -> int:
-    """Pages of a TIFF, frames of an animation; 1 where what follows the first is damaged, as that alone is read."""
+    """Pages of a TIFF, frames of an animation; 1 where what follows the first is damaged, as that alone is read.
+
+    What cameras put behind a photograph (MPO) is a smaller copy of it, or what a bright screen shows more of.
+    """
     with suppress(Exception):  # a reader can fail anywhere behind the first page, in any way
-        return int(getattr(image, "n_frames", 1))
+        return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
     image.seek(0)
     return 1
 

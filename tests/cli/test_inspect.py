@@ -91,9 +91,11 @@ def test_images_of_several_pages_are_counted(photos: Path, capsys: pytest.Captur
     pages[0].save(photos / "pool/stack.tif", save_all=True, append_images=pages[1:])
     pages[1].save(photos / "pool/moving.gif", save_all=True, append_images=pages[2:])
     pages[2].save(photos / "pool/one.tif")
+    # As cameras write them: a photograph, and behind it a preview.
+    pages[0].save(photos / "pool/camera.jpg", format="MPO", save_all=True, append_images=pages[1:2])
     assert main(["inspect", *OWN, *SMALL, "data.channels=1"]) == 0
     shown = capsys.readouterr().out
-    assert "pool: folder of images, 83 images" in shown and shown.count("several pages or frames") == 1
+    assert "pool: folder of images, 84 images" in shown and shown.count("several pages or frames") == 1
     assert "\n  2 images have several pages or frames: the first is read\n" in shown
     problem, _ = datasets.load(loading.load(None, [*OWN, "data.channels=1"]).data, 0)
     assert (problem.pool.array[problem.pool.ids.index("stack.tif")] == pictures(3, seed=77)[0]).all()
