@@ -16,7 +16,7 @@ import numpy as np
 
 from rambo_ray.acquisition import greedy
 from rambo_ray.classifier.training import Arrays
-from rambo_ray.cluster import embed
+from rambo_ray.cluster import embed, nodes
 from rambo_ray.cluster.session import Session
 from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data.images import Images
@@ -94,6 +94,9 @@ def _features_folder(session: Session, config: Config, problem: Problem, pool: P
         root = str(folder / "features") if session.nodes > 1 else weights.DEFAULT_CACHE
     where = hashlib.sha256(str(pool.files[0].path.parent).encode()).hexdigest()[:16]
     stored = embed.cache(session, config, problem.labeled.array, root)
+    if session.nodes > 1 and config.classifier.embedding_cache is not None:
+        stored.folder.mkdir(parents=True, exist_ok=True)
+        nodes.check_folder(stored.folder, "classifier.embedding_cache")
     return Parts(stored.folder / f"pool-{where}", features_schema(stored.width))
 
 

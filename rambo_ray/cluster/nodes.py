@@ -53,8 +53,8 @@ def agreed(reproducible: Reproducible, gpus: float) -> Agreement:
     return agreement.agree({names[key]: told[key] for key in told}, machine.this(), reproducible, gpus > 0)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise UserError where a node does not reach the output's `folder`, which workers write to."""
+def check_folder(folder: Path, key: str = "output.dir") -> None:
+    """Raise UserError where a node does not reach the `folder`, which workers write to; `key` named it."""
     token = secrets.token_hex(8)
     mark = folder / f".reached-{token}"
     mark.write_text(token, encoding="ascii")
@@ -64,7 +64,7 @@ def check_folder(folder: Path) -> None:
         mark.unlink(missing_ok=True)
     if said:
         raise UserError(
-            f"output.dir={folder}: {said}; workers write there: give a folder that every node reaches under this path"
+            f"{key}={folder}: {said}; workers write there: give a folder that every node reaches under this path"
         )
 
 

@@ -52,6 +52,8 @@ def test_a_folder_that_some_do_not_reach(three: dict[str, str], tmp_path: Path) 
     three["b" * 56] = "permission denied"
     with pytest.raises(UserError, match=r"node 10.0.0.1 .*permission denied \(nor do 1 more of 3 nodes\)"):
         nodes.check_folder(tmp_path)
+    with pytest.raises(UserError, match=f"^classifier.embedding_cache={tmp_path}: node 10.0.0.1"):
+        nodes.check_folder(tmp_path, "classifier.embedding_cache")
     assert list(tmp_path.iterdir()) == [], "nothing is left of the question"
 
 
