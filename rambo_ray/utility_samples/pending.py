@@ -75,7 +75,7 @@ class Wanted:
         return self.pool.identity(identity, sample.fold)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Sets that one worker measures together; first: the repeat that it trains from, None for the OTDD alone."""
 
@@ -96,7 +96,7 @@ class Piece:
         return sum(relative_cost(sample.size) for sample in self.samples) * share
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sought:
     """A set to train on: for which job, what is known of it, and the places in pairs where it stands.
 
@@ -110,7 +110,7 @@ class _Sought:
     trainings: tuple[Training, ...] = ()
     measured: Measurement | None = None
     otdd: float | None = None
-    others: list[str] = field(default_factory=list)
+    others: tuple[str, ...] = ()
 
 
 @dataclass
@@ -213,7 +213,7 @@ class Pending:
         for key in list(lacking):
             first = self._sought.get(self._training.setdefault(own[key].training_id, key))
             if first is not None and first is not own[key]:
-                first.others.append(key)
+                first.others += (key,)
                 lacking.remove(key)
         trained: set[str] = set()
         for group in groups(retrained, job.measuring.training, at_once, job.pool, in_step=in_step):

@@ -160,8 +160,7 @@ class SampleStore:
         known |= self._origins("sample_id", held - set(known))
         table = _table(new, known, {s.sample_id: self.run for s in new if s.sample_id not in held})
         part = parts.write(self.folder, table)
-        self._take(table, places=False)
-        self._rows.update((s.sample_id, s.pair_id, s.iteration) for s in new)
+        self._take(table, [s.sample_id for s in new])
         if part.small:
             self._small.append(part)
         if len(self._small) >= parts.MERGE_AT:
@@ -211,9 +210,9 @@ class SampleStore:
         if bad:
             self.said.append("their samples that this run needs are trained again; all others are kept")
 
-    def _take(self, table: pa.Table, *, places: bool = True) -> None:
-        """Learn the measurements in a table, and which rows there are of them."""
-        ids = table["sample_id"].to_pylist()
+    def _take(self, table: pa.Table, ids: Sequence[str] | None = None) -> None:
+        """Learn the measurements in a table, and which rows there are; ids: of its samples, where somebody has them."""
+        ids = table["sample_id"].to_pylist() if ids is None else ids
         reals = [table[name].to_numpy().astype(np.float64) for name in _REALS]
         sound = np.isfinite(np.stack(reals[:6])).all(axis=0)
         counts = table["epochs"].to_pylist(), table["passes"].to_pylist()
@@ -226,8 +225,7 @@ class SampleStore:
                 self._doubted[row[0]] = str(measurement.odd)
                 continue
             self.measurements[row[0]] = measurement
-            if places:
-                self._rows.add(row)
+            self._rows.add(row)
 
     def _origins(self, key: str, ids: Collection[str]) -> dict[str, Trainings]:
         found: dict[str, Trainings] = {}
