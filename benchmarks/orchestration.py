@@ -1,12 +1,14 @@
 """What distributing costs: simulated trainings through the real collection, on 1 to 64 one-CPU actors.
 
     python benchmarks/orchestration.py [--samples 10000] [--actors 1 2 4 8 16 32 64] [--seconds 0.25]
-                                       [--raylets 1] [--profile] [--json]
+                                       [--per-process 8] [--raylets 1] [--profile] [--json]
 
 A training is a sleep, as long as a training of its size would be beside the others: (images)^1.2, in the mean
 --seconds. All else is what a run does: its sets are drawn and known by their ids, `cluster.collect` plans, hands out,
-collects and stores them. So one machine of a few cores can hold the processes of a large cluster; what it cannot show
-is a network between them. Actors are spread over --raylets of equal numbers of logical CPUs; none imports torch.
+collects and stores them. So one machine of a few cores can stand for a large cluster; what it cannot show is a network.
+The driver has as many actors to hand work to as it says; behind them --per-process share a process of so many threads,
+since 64 Pythons are more than a small machine holds: with 1 each has its own. Processes are spread over --raylets of
+equal numbers of logical CPUs; none imports torch.
 
 Fewer actors get fewer samples, as many each. Printed for each number: `ideal`, seconds of all trainings over the number
 of actors; `wall`, from the moment that all have started; `efficiency`, ideal over wall; `busy`, the share of that time
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import io
+import itertools
 import json
 import pstats
 import sys
@@ -38,7 +41,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from rambo_ray.classifier.training import TrainingSettings
-from rambo_ray.cluster import collect
+from rambo_ray.cluster import collect, workers
 from rambo_ray.cluster.collect import Job, Labeled
 from rambo_ray.cluster.session import Session
 from rambo_ray.config.schema import ClassifierConfig, ClusterConfig
@@ -54,17 +57,16 @@ K, SMALLEST = 200, 20
 class Sleeper:
     """Stands in for `collect._RetrainActor`: sleeps instead of training; starts when all the others have."""
 
-    folder, count, unit_s = "", 0, 0.0  # where the actors meet, how many they are, seconds of a unit of work
-
-    def __init__(self, *_: object) -> None:
+    def __init__(self, folder: str, count: int, unit_s: float) -> None:
+        """folder: where the processes meet; count: how many they are; unit_s: seconds of a unit of work."""
         import uuid
 
-        self.name = uuid.uuid4().hex
+        self.folder, self.count, self.unit_s = folder, count, unit_s
+        (Path(folder) / uuid.uuid4().hex).touch()
 
     def ready(self) -> None:
         import os
 
-        (Path(self.folder) / self.name).touch()
         while len(os.listdir(self.folder)) < self.count:
             time.sleep(0.2)
 
@@ -162,7 +164,9 @@ def cluster_of(actors: int, raylets: int) -> Iterator[None]:
         made.shutdown()
 
 
-def measure(actors: int, samples: int, seconds: float, raylets: int, profiled: Callable[[Any], Any]) -> Row:
+def measure(
+    actors: int, samples: int, seconds: float, per_process: int, raylets: int, profiled: Callable[[Any], Any]
+) -> Row:
     """Collect so many samples by so many actors, into a folder that is thrown away."""
     settings = TrainingSettings.from_config(
         ClassifierConfig(),  # type: ignore[call-arg]
@@ -184,8 +188,16 @@ def measure(actors: int, samples: int, seconds: float, raylets: int, profiled: C
     with tempfile.TemporaryDirectory() as folder, cluster_of(actors, raylets):
         meeting = Path(folder) / "meeting"
         meeting.mkdir()
-        attributes = {"folder": str(meeting), "count": actors, "unit_s": seconds * samples / work}
-        collect._RetrainActor = type("Sleeper", (Sleeper,), attributes)  # type: ignore[misc]
+        processes = -(-actors // per_process)
+        threads = -(-actors // processes)
+        sleeper = ray.remote(Sleeper).options(num_cpus=threads if processes > 1 else actors, max_concurrency=threads)
+
+        def handed_out(pieces: Sequence[Any], start: Callable[[], Any], count: int, **how: Any) -> Any:
+            made = [sleeper.remote(str(meeting), processes, seconds * samples / work) for _ in range(processes)]
+            handles = itertools.cycle(made)
+            return workers.work_through(pieces, lambda: next(handles), count, **how)
+
+        collect.work_through = handed_out
         session = Session(ClusterConfig(), actors, 0.0, 1, 0.0, actors, raylets)  # type: ignore[call-arg]
         store = Timed(Path(folder) / "store")
         job = Job(drawn, measuring, "simulated", "accuracy", data=Labeled.put(nothing, nothing))
@@ -223,6 +235,7 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=10_000, help="of the largest number of actors")
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--seconds", type=float, default=0.25, help="of a training, in the mean")
+    parser.add_argument("--per-process", type=int, default=8, help="actors that share a process")
     parser.add_argument("--raylets", type=int, default=1)
     parser.add_argument("--profile", action="store_true", help="where the driver's time goes, on standard error")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
@@ -243,7 +256,7 @@ def main() -> int:
     rows = []
     for actors in arguments.actors:
         samples = max(arguments.samples * actors // max(arguments.actors) // 2 * 2, 20)
-        rows.append(measure(actors, samples, arguments.seconds, arguments.raylets, profiled))
+        rows.append(measure(actors, samples, arguments.seconds, arguments.per_process, arguments.raylets, profiled))
         print(rows[-1], flush=True)
     if arguments.json:
         print(json.dumps({"benchmark": "orchestration", "rows": [asdict(row) for row in rows]}))
