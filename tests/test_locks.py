@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from rambo_ray import files, locks
+from rambo_ray.cli import main
+from rambo_ray.data import datasets
 from rambo_ray.errors import RunError, UserError
 
 HOLDS = """
@@ -39,6 +41,29 @@ def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+COMMANDS = [
+    ["run", "--config", "digits_smoke"],
+    ["collect", "--config", "digits_smoke"],
+    ["sweep", "--config", "digits_smoke", "--space", "digits_batch_margin"],
+    ["backtest", "--config", "digits_smoke"],
+    ["benchmark", "--experiment", "digits_smoke"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_second_command_in_a_directory_is_refused_before_it_reads_anything(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.Reader, "load", lambda *_: pytest.fail("it reads"))
+    with locks.held(tmp_path / locks.RUN):
+        before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+        assert main.main([*command, "--output", str(tmp_path)]) == 2
+        said = capsys.readouterr()
+        assert said.err.startswith(f"rambo {command[0]}: error: --output {tmp_path}: process {os.getpid()}, since 20")
+        assert said.err.count("\n") == 1
+        assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 
 def left_by(path: Path, age_s: float = 0.0, **content: Any) -> None:

@@ -10,7 +10,6 @@ import csv
 import io
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from rambo_ray.annotation.request import Request
 from rambo_ray.data import originals
 from rambo_ray.data.originals import Stored
 from rambo_ray.errors import UserError
+from rambo_ray.files import temporary_name
 
 FORMATS = ("label-studio", "cvat", "coco", "csv", "folder")
 COPIES = "images"
@@ -210,7 +210,7 @@ def _new(folder: Path) -> Iterator[Path]:
     """A folder to write to that becomes `folder` in the end, whole or not at all."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+        made = temporary_name(folder)
         made.mkdir()
     except OSError as error:
         raise UserError(f"--output {folder}: {error.strerror}; give a folder you can write to") from error

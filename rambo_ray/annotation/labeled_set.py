@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from rambo_ray.annotation.names import IMAGE_SUFFIXES
 from rambo_ray.annotation.request import Request
 from rambo_ray.annotation.settled import Settled
 from rambo_ray.errors import UserError
+from rambo_ray.files import temporary_name
 
 
 @dataclass
@@ -66,7 +66,7 @@ def written(asked: Request, answers: Sequence[Settled], output: str | None) -> I
     every = [answer for over in rounds.chain(asked) for answer in over.answers] + list(answers)
     none_label = data.none_label
     bought = [Bought(a.id, label) for a in every if (label := none_label if a.label is None else a.label) is not None]
-    made = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.tmp")
+    made = temporary_name(place)
     ready = LabeledSet(place, made)
     if len(bought) < len(every):
         ready.remarks.append(f"{len(every) - len(bought)} images that belong to no class are not in it")

@@ -70,6 +70,8 @@ def execute(
     stages = stages or Stages(every_s=base.output.progress_seconds)
     if (folder / "config.yaml").is_file():
         raise UserError(f"--output {folder}: holds a run or a sweep, not a benchmark; give another directory")
+    if compute:  # a report alone may be drawn while the runs go on
+        claims.refuse_early(folder)
     store = RunStore(folder)
     laid_out = layout.lay_out(wanted, store)
     total, missing = len(laid_out.ids), sum(len(group.runs) for group in laid_out.groups)

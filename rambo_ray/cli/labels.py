@@ -26,7 +26,7 @@ from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.errors import UserError
-from rambo_ray.files import finite, replacing
+from rambo_ray.files import finite, remove_leftovers, replacing
 from rambo_ray.locks import Owner
 from rambo_ray.pipeline import choices, plan
 from rambo_ray.progress import Stages
@@ -37,6 +37,7 @@ ANSWERED = "answered.json"
 def called(parsed: argparse.Namespace) -> int:
     """The command `labels`; returns its exit code."""
     asked = request.read(parsed.run)
+    locks.refuse_held(asked.folder / locks.RUN, _busy)
     numerics.settle(asked.config.cluster.reproducible, restart=parsed.restart)
     with shown(parsed, asked.config.output.progress_seconds) as stages:
         outcome = _settled(asked, parsed, stages)
@@ -66,6 +67,7 @@ def execute(
     config, _ = choices.made(asked.config, problem)
     found: dict[str, Any] = {"round": config.round.number, **_counts(asked, answers, tied)}
     with locks.held(asked.folder / locks.RUN, _busy), labeled_set.written(asked, answers, output) as merged:
+        remove_leftovers(asked.folder)
         record.write(asked, answers)
         stages.say(_taken(asked, problem, answers, found))
         if train:

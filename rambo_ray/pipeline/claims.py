@@ -23,6 +23,7 @@ from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
 from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError
+from rambo_ray.pipeline import rules
 
 EARLIER = "earlier"
 """Below an output directory: what earlier runs have made there."""
@@ -138,29 +139,40 @@ def check(path: Path, config: Config, space: str | None, problem: Problem | None
     changed = [key for key in differing if not key.startswith(_SAME_SELECTION)]
     if space is not None and space != (path / SPACE).read_text(encoding="utf-8"):
         changed.append("--space")
-    if _pool_changed(path, problem):
-        changed.append("the pool")
+    changed += _made_otherwise(path, config, problem)
     _check_answers(path, changed)
     return bool(changed)
 
 
-def _pool_changed(path: Path, problem: Problem | None) -> bool:
-    """Whether a run has finished in `path` on another pool. Raises UserError where it was on other labelled images."""
-    if problem is None or not (path / "manifest.json").is_file():
-        return False
+def _made_otherwise(path: Path, config: Config, problem: Problem | None) -> list[str]:
+    """What the run that has finished in `path` had otherwise beside its configuration: its pool, a user's code.
+
+    Raises UserError where it was on other labelled images.
+    """
+    if not (path / "manifest.json").is_file():
+        return []
     try:
-        data = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["data"]
+        content = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        data, sources = content["data"], dict(content.get("own_sources", {}))
         labelled, pool, listed = data["fingerprint"], data["pool_fingerprint"], data.get("pool_files")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of no use to anyone: it is written again
-        return False
+        return []
+    now = rules.own_sources(config)
+    values = loading.flatten(config)
+    edited = [key for key in now if key in sources and sources[key] != now[key]]
+    found = [f"the code of {key}={_shown(values[key])}" for key in edited]
+    if problem is None:
+        return found
     if labelled != problem.fingerprint:
         raise UserError(
             f"--output {path}: holds a finished run on other images, labelled or for validation; give another "
             f"directory (and, where its answers have joined the labelled images: --round 2 --after {path})"
         )
     if problem.streamed is not None:  # what is in it is known after a pass over it; an earlier version kept no list
-        return listed is not None and bool(listed != problem.streamed.fingerprint)
-    return bool(pool != problem.given_fingerprint)
+        changed = listed is not None and listed != problem.streamed.fingerprint
+    else:
+        changed = pool != problem.given_fingerprint
+    return [*found, "the pool"] if changed else found
 
 
 def _check_answers(path: Path, changed: list[str]) -> None:

@@ -34,7 +34,7 @@ from rambo_ray.data.problem import Problem
 from rambo_ray.errors import UserError
 from rambo_ray.files import finite
 from rambo_ray.locks import Lock
-from rambo_ray.pipeline import claims
+from rambo_ray.pipeline import claims, rules
 
 PACKAGES = ("rambo-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "POT", "scikit-learn", "safetensors")
 
@@ -154,6 +154,7 @@ def manifest(config: Config, problem: Problem, precision: str) -> dict[str, Any]
     return {
         "seed": config.seed,
         "keys_set": loading.keys_set(config),
+        "own_sources": rules.own_sources(config),
         "data": {
             "name": config.data.name,
             "fingerprint": problem.fingerprint,

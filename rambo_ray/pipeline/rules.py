@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from rambo_ray import otdd
 from rambo_ray.acquisition import greedy
+from rambo_ray.acquisition.baselines import own as own_strategies
 from rambo_ray.classifier import networks, settings, zoo
 from rambo_ray.config.schema import Config, is_estimator, is_head
 from rambo_ray.config.sections import ESTIMATOR
@@ -55,4 +56,7 @@ def own_sources(config: Config) -> dict[str, str]:
     embedding = config.classifier.embedding
     if is_head(config.classifier.name) and own_features.is_own(embedding) and not embedding.startswith(names.GIVEN):
         found["classifier.embedding"] = own_features.known(embedding)[0]
+    strategy = own_strategies.find(config.acquisition.strategy)
+    if strategy is not None and not strategy.name.startswith(names.GIVEN):
+        found["acquisition.strategy"] = strategy.digest
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +217,37 @@ class TestAnotherPool:
         finished(tmp_path, Config(), given)
         claim(tmp_path, Config(), problem=thinned)
         assert not (tmp_path / "earlier").exists()
+
+
+NETWORK = """
+from torch import nn
+
+def make(image_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(image_shape[1] * image_shape[2], num_classes{more}))
+"""
+
+
+def test_code_of_ones_own_that_was_edited_makes_another_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    folder, config = tmp_path / "run", loading.load(None, ["classifier.name=claimed_net:make"])
+
+    def edited(text: str) -> None:
+        (tmp_path / "claimed_net.py").write_text(NETWORK.format(more=text))
+        importlib.invalidate_caches()
+        sys.modules.pop("claimed_net", None)
+
+    edited("")
+    finished(folder, config)
+    claim(folder, config, problem=problem())
+    assert (folder / "selection.parquet").is_file()
+    edited(", bias=False")
+    (folder / "labels.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="labels.jsonl answers .* the code of classifier.name=claimed_net:make may"):
+        claim(folder, config, problem=problem())
+    (folder / "labels.jsonl").unlink()
+    claim(folder, config, problem=problem())
+    assert not (folder / "selection.parquet").exists() and (folder / "earlier/1/selection.parquet").is_file()
+    sys.modules.pop("claimed_net", None)
 
 
 class TestOneAtATime:
