@@ -46,7 +46,7 @@ def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
 COMMANDS = [
     ["run", "--config", "digits_smoke"],
     ["collect", "--config", "digits_smoke"],
-    ["sweep", "--config", "digits_smoke", "--space", "digits_batch_margin"],
+    ["sweep", "--config", "digits", "--space", "digits_batch_margin"],
     ["backtest", "--config", "digits_smoke"],
     ["benchmark", "--experiment", "digits_smoke"],
 ]
