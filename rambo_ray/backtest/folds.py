@@ -79,11 +79,21 @@ def draw(
     mix [K]: shares of the classes among the pool's images that belong to one. R images were rejected while k were
     labelled, so that the mock pool holds R / k times as many of none as of classes, as far as half of R allows.
     same int64 [V + R]: the first of each image's copies, in S_val or among those rejected, itself where it has none.
+
+    Raises UserError where copies leave a part of S_val empty.
     """
     generator = seeds.generator(seed, "backtest", 2, number)
     same = np.arange(len(labels) + rejected) if same is None else same
     first = same == np.arange(len(same))
     part = divided(labels, shares, number, seed)[same[: len(labels)]]
+    counts = np.bincount(part, minlength=3)
+    if not counts.all() and not first[: len(labels)].all():
+        lacking = ("buy", "play with", "judge by")[counts.argmin()]
+        raise UserError(
+            f"data.validation: its {len(labels)} images are copies, exact or near, of {first[: len(labels)].sum()}, "
+            f"which stay together, so that round {number + 1} has none to {lacking}; give more different validation "
+            "images, or set acquisition.copies=keep"
+        )
     playing = np.flatnonzero((part == 0) & first[: len(labels)])
     pool = playing[thinned(labels[playing], tempered(mix), generator)]
     order = generator.permutation(rejected) + len(labels)

@@ -135,7 +135,7 @@ def execute_on(config: Config, problem: Problem, asked: Asked, stages: Stages) -
     config = of_rounds(config)
     seen, num_pool = backtest.looked_at(problem), len(problem.pool)
     rules = Rules()
-    check(config, problem, asked.methods, rules)
+    check(config, problem, asked.methods, rules, asked.folds)
     stages.say(
         f"Backtest on {config.data.name}: {len(problem.labeled)} labelled, {len(problem.validation)} validation, "
         f"{num_pool} in the pool; {len(asked.methods)} methods x {asked.folds} rounds"
@@ -207,8 +207,8 @@ def costed(config: Config, problem: Problem, count: int) -> Callable[[Probe, int
     return lambda probe, workers: cost.stage(probe, todo, METHODS, count, rules.draws, k, validation, workers)
 
 
-def check(config: Config, problem: Problem, methods: Sequence[str], rules: Rules) -> Plan:
-    """The plan of a round; raises UserError for what cannot be played, before a cluster is started.
+def check(config: Config, problem: Problem, methods: Sequence[str], rules: Rules, count: int = 1) -> Plan:
+    """The plan of the first of `count` rounds; raises UserError for what cannot be played, before a cluster is started.
 
     The pool's classes are not known then: S_0's labels stand for them.
     """
@@ -220,7 +220,7 @@ def check(config: Config, problem: Problem, methods: Sequence[str], rules: Rules
     same = alike.joined(*alike.of(config, problem))  # but for near-copies by embeddings that are not known yet
     made = Material(held, seen, problem.validation.array, rejected, settings, len(problem.pool), same=same)
     mix = class_mix.counted(problem.labeled.labels, len(problem.class_names))
-    (fold,) = draw(config, made, mix, 1, rules)
+    fold, *_ = draw(config, made, mix, count, rules)
     if "margin_accepted" in methods and not len(rejected):
         raise UserError("--methods margin_accepted: no images were rejected before; leave it out")
     return plan_of(config, made, fold, rules.shares.bought)

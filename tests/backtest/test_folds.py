@@ -150,6 +150,13 @@ class TestCopies:
         for part in (made.validation, made.judges):  # of a group all images or none
             assert len(part) == np.isin(same[:count], same[part]).sum()
 
+    def test_too_few_different_images_are_refused(self) -> None:
+        labels, mix = np.arange(60) % 2, np.full(2, 0.5)
+        with pytest.raises(
+            UserError, match="its 60 images are copies, exact or near, of 2.*to (buy|play with|judge by)"
+        ):
+            draw(0, labels, 0, 50, mix, SHARES, 0, np.arange(60) % 2)
+
     def test_without_copies_nothing_changes(self) -> None:
         labels, mix = np.arange(100) % 4, np.array([0.4, 0.3, 0.2, 0.1])
         one, other = (draw(2, labels, 10, 50, mix, SHARES, 3, same) for same in (None, np.arange(110)))
