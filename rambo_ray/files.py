@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import math
 import os
 import re
@@ -206,6 +207,14 @@ def write_table(content: pa.Table, path: Path) -> None:
         pq.write_table(content, temporary)
     with replacing(path.with_suffix(".csv")) as temporary:
         pyarrow.csv.write_csv(content, temporary)
+
+
+def from_json(text: str | bytes) -> Any:
+    """What JSON says. Raises ValueError for what is none, also where it is nested beyond any use."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def finite(value: Any) -> Any:

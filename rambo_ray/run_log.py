@@ -30,6 +30,7 @@ LARGEST = 10_000_000
 """Bytes; a log that is larger becomes run.log.1, in the place of an earlier one, and a new one begins."""
 
 LOG = logging.getLogger("rambo_ray")
+LOG.addHandler(logging.NullHandler())  # where nobody keeps it, Python would show it on standard error
 WORKERS = LOG.getChild("workers")
 
 _VERSIONS = ("ray", "torch", "torchvision", "numpy", "scipy", "pyarrow", "scikit-learn", "POT")

@@ -29,6 +29,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from rambo_ray import files
+from rambo_ray.data import places
 from rambo_ray.errors import UserError
 
 LABELS = "labels.jsonl"
@@ -94,7 +96,7 @@ def read(path: str | os.PathLike[str]) -> Log:
     answers = []
     for number, line in enumerate(content[:whole].split(b"\n")[:-1], start=1):
         try:
-            answers.append(_from_json(json.loads(line)))
+            answers.append(_from_json(files.from_json(line)))
         except (ValueError, TypeError, KeyError) as error:
             reason = f"no key {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
             raise UserError(f"{path} line {number}: is no answer ({reason}); correct or remove the line") from error
@@ -165,7 +167,9 @@ class Writer:
 
 def _bytes(path: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return places.is_to_be_read(Path(path)).read_bytes()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give the file of the annotators' answers") from error
 

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from rambo_ray.data.decoding import readable
+from rambo_ray.data.formats import readable
 from rambo_ray.errors import UserError
 
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -23,6 +23,7 @@ from rambo_ray.annotation.entries import NONE_OF_THESE
 from rambo_ray.annotation.names import copy_stem
 from rambo_ray.annotation.request import Request
 from rambo_ray.data import originals
+from rambo_ray.data.formats import readable
 from rambo_ray.data.originals import Stored
 from rambo_ray.errors import UserError
 from rambo_ray.files import temporary_name
@@ -170,7 +171,7 @@ def _copy_name(order: int, stored: Stored) -> str:
 
 def _size(stored: Stored) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(stored.content)) as image:
+        with Image.open(io.BytesIO(stored.content), formats=readable()) as image:
             return image.size
     except Exception as error:  # a damaged file can fail anywhere in a reader, in any way
         raise UserError(f"{stored.id}: not a readable image ({error}); replace it") from error

@@ -19,6 +19,7 @@ from PIL import Image
 from rambo_ray.annotation.names import copy_stem
 from rambo_ray.annotation.request import Request
 from rambo_ray.data import datasets, originals, parquet
+from rambo_ray.data.formats import readable
 from rambo_ray.data.forms.source import Columns
 from rambo_ray.data.originals import Stored
 from rambo_ray.errors import UserError
@@ -224,7 +225,7 @@ def _arrays(source: Path, pool: Pool, bought: Sequence[Bought], made: Path, numb
 
 
 def _pixels(stored: Stored, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(Image.open(io.BytesIO(stored.content)))
+    array = np.asarray(Image.open(io.BytesIO(stored.content), formats=readable()))
     if array.size != int(np.prod(shape)):
         raise UserError(
             f"{stored.id}: is {list(array.shape)}, but the labelled images are {list(shape)}; add it by hand"

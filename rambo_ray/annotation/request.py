@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rambo_ray import files
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config, DataConfig
 from rambo_ray.errors import UserError
@@ -82,7 +82,7 @@ def read(folder: str | os.PathLike[str]) -> Request:
 def _manifest(path: Path) -> dict[str, Any]:
     """What a run's manifest says of its data."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))["data"]
+        content = files.from_json(path.read_text(encoding="utf-8"))["data"]
         classes = content["classes"]
         said = [*classes, content["fingerprint"], content["pool_fingerprint"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -99,7 +99,9 @@ def _selection(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
         table = pq.read_table(path, columns=["id", "pool_index", "order"]).sort_by("order")
         ids, positions = (tuple(table[name].to_pylist()) for name in ("id", "pool_index"))
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: is no run's selection ({' '.join(str(error).split())[:120]})") from error
+        raise UserError(
+            f"{path}: is no run's selection ({' '.join(str(error).split())[:120]}); the same rambo run again writes it"
+        ) from error
     if not ids or len(set(ids)) != len(ids) or None in ids or None in positions:
         raise UserError(f"{path}: its ids are not {len(ids)} different ones; the same rambo run again writes it")
     return ids, positions

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rambo_ray import files
 from rambo_ray.annotation import answers, coco, cvat, label_studio, tables
 from rambo_ray.annotation.entries import Entry
 from rambo_ray.annotation.names import IMAGE_SUFFIXES
+from rambo_ray.data import memory, places
 from rambo_ray.errors import UserError
 
 FORMATS = ("labels", "label-studio", "cvat", "coco", "csv", "folder")
@@ -23,8 +24,8 @@ def read(path: str | os.PathLike[str], wanted: str | None = None, field: str | N
     wanted: one of FORMATS, which the content must then be; default: whatever it is. field: what the tool calls the
     class, where it could be several things. Raises UserError, which names the file, for what is none of them.
     """
-    place = Path(path).expanduser()
-    if not place.exists():
+    place = places.at(str(path), str(path))
+    if not isinstance(place, Path) or not places.exists(place, str(path)):
         raise UserError(f"{path}: no such file or folder; give what the annotators returned")
     if place.is_dir():
         _agree("folder", wanted, path)
@@ -35,11 +36,7 @@ def read(path: str | os.PathLike[str], wanted: str | None = None, field: str | N
     if kind == ".jsonl":
         _agree("labels", wanted, path)
         return _log(place)
-    try:
-        content = place.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; make it readable") from error
-    return _parsed(content, kind, str(path), wanted, field), ""
+    return _parsed(places.content(place, str(path)), kind, str(path), wanted, field), ""
 
 
 def _parsed(content: bytes, kind: str, source: str, wanted: str | None, field: str | None) -> list[Entry]:
@@ -57,7 +54,7 @@ def _parsed(content: bytes, kind: str, source: str, wanted: str | None, field: s
 
 def _json(content: bytes, source: str, wanted: str | None, field: str | None) -> list[Entry]:
     try:
-        parsed = json.loads(content.decode("utf-8-sig"))
+        parsed = files.from_json(content.decode("utf-8-sig"))
     except ValueError as error:
         raise UserError(f"{source}: not JSON ({' '.join(str(error).split())[:120]}); export it anew") from error
     readers: list[tuple[str, Callable[[Any], bool], Callable[[], list[Entry]]]] = [
@@ -94,8 +91,8 @@ def _folder(path: Path) -> list[Entry]:
     """Class folders with copies of images."""
     paths = [
         Path(parent, name).relative_to(path).as_posix()
-        for parent, _, files in os.walk(path, followlinks=True)
-        for name in files
+        for parent, _, found in os.walk(path, followlinks=True)
+        for name in found
         if _is_image(name)
     ]
     if not any("/" in name for name in paths):
@@ -111,9 +108,13 @@ def _zipped(path: Path, wanted: str | None, field: str | None) -> list[Entry]:
             known = [n for n in names if Path(n).suffix.lower() in (".xml", ".json", ".csv") and not _hidden(n)]
             if len(known) == 1:
                 inside = f"{path}/{known[0]}"
+                memory.check_bytes(archive.getinfo(known[0]).file_size, inside, "download it again")
                 return _parsed(archive.read(known[0]), Path(known[0]).suffix.lower(), inside, wanted, field)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path}: not a readable zip file ({error}); download it again") from error
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive fails in many ways
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a readable zip file ({reason}); download it again") from error
     if known:
         raise UserError(f"{path}: holds {len(known)} files of annotations; unpack it and give one of them")
     images = sorted(name for name in names if _is_image(name) and not _hidden(name))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 
+from rambo_ray import files
 from rambo_ray.annotation.entries import ID_KEY, NONE_OF_THESE, Entry, choices
 from rambo_ray.errors import UserError, nearest
 
@@ -92,7 +92,7 @@ def _labels(cell: str, where: str) -> tuple[str, ...]:
     """A cell's classes: Label Studio writes several as JSON."""
     if cell.startswith(("{", "[")):
         try:
-            value = json.loads(cell)
+            value = files.from_json(cell)
         except ValueError:  # a class of this name
             return (cell,)
         try:

@@ -32,13 +32,13 @@ from pydantic import Field, ValidationError
 from rambo_ray.acquisition.baselines import NESTED, STRATEGIES, Strategy, own
 from rambo_ray.config import loading
 from rambo_ray.config.explain import explain
-from rambo_ray.config.schema import AcquisitionConfig, Config, Count, Section
+from rambo_ray.config.schema import AcquisitionConfig, Config, Count, Repeats, Section, Seed
 from rambo_ray.config.unread import unread
 from rambo_ray.errors import UserError, nearest
 from rambo_ray.own.names import Own
 
 Split = Literal["redrawn", "fixed"]
-Seeds = Count | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Repeats | Annotated[list[Seed], Field(min_length=1)]
 
 # Methods that fit u_hat, those that take RAMBO's margin filter but not its choice, further ones that train
 # classifiers of their own, and those that look at the truth.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rambo_ray.classifier.networks import Classifier
 from rambo_ray.config.sections import ESTIMATOR
 from rambo_ray.errors import UserError
-from rambo_ray.own.names import Own, find, in_one_line, loaded
+from rambo_ray.own.names import RAISED, Own, find, in_one_line, loaded
 
 KEY = "classifier.name"
 
@@ -45,8 +45,21 @@ class EstimatorHead(Classifier):
         if self.estimator is None:
             p[:, self.classes] = 1.0
         else:
-            p[:, self.classes] = self.estimator.predict_proba(x.cpu().numpy())
+            p[:, self.classes] = self._asked(x.cpu().numpy())
         return torch.log(torch.tensor(p).clamp(min=FLOOR)).float().to(x.device), x
+
+    def _asked(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities [n, classes]. Raises UserError where the estimator refuses, or they are none."""
+        made = f"{KEY}={type(self.estimator).__name__}: its predict_proba"
+        try:
+            found = np.asarray(self.estimator.predict_proba(x))
+        except RAISED as error:  # what an estimator raises is not said anywhere
+            raise UserError(f"{made} raised {in_one_line(error)} on {len(x)} embeddings; correct it") from error
+        shape = (len(x), len(self.classes))
+        if found.dtype.kind != "f" or found.shape != shape or not np.isfinite(found).all():
+            said = "numbers that are not finite" if found.shape == shape and found.dtype.kind == "f" else found.dtype
+            raise UserError(f"{made} gave {said} {list(found.shape)}; must be probabilities {list(shape)}, one a class")
+        return found
 
 
 def own(name: str) -> Own:
@@ -76,8 +89,11 @@ def fit(x: Tensor, labels: np.ndarray, name: str, pickled: bytes, num_classes: i
             warnings.simplefilter("ignore")  # of one that did not converge: each of hundreds of fits would say so
             estimator.fit(x.cpu().numpy(), labels)
         classes = np.asarray(estimator.classes_)
-    except Exception as error:  # what an estimator raises is not said anywhere
-        raise UserError(f"{KEY}={name}: fitting it on {len(labels)} embeddings raised {in_one_line(error)}") from error
+    except RAISED as error:  # what an estimator raises is not said anywhere
+        raise UserError(
+            f"{KEY}={name}: fitting it on {len(labels)} embeddings raised {in_one_line(error)}; correct it, or take "
+            "another"
+        ) from error
     return EstimatorHead(estimator, classes, num_classes).eval()
 
 
@@ -98,7 +114,7 @@ def _fresh(name: str, pickled: bytes, seed: int) -> Any:
     meant = loaded(name.removeprefix(ESTIMATOR), pickled, KEY, (), "estimator")
     try:
         made = meant() if isinstance(meant, type) or not hasattr(meant, "fit") else _copied(meant)
-    except Exception as error:
+    except RAISED as error:
         raise UserError(f"{KEY}={name}: called without arguments it raised {in_one_line(error)}") from error
     if callable(getattr(made, "get_params", None)):
         seeded = {key for key in made.get_params(deep=True) if key.rpartition("__")[2] == "random_state"}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rambo_ray.classifier import zoo
 from rambo_ray.errors import UserError
-from rambo_ray.own.names import Own, find, in_one_line, loaded
+from rambo_ray.own.names import RAISED, Own, find, in_one_line, loaded
 
 Shape = tuple[int, int, int]
 
@@ -238,7 +238,7 @@ def build(name: str, image_shape: Shape, num_classes: int, pickled: bytes = b"")
         net = factory(image_shape, num_classes)
     except UserError:
         raise
-    except Exception as error:
+    except RAISED as error:
         raise UserError(
             f"classifier.name={name}: called as factory({image_shape}, {num_classes}) it raised "
             f"{in_one_line(error)}; it must take (image_shape, num_classes)"
@@ -288,7 +288,7 @@ def _checked(name: str, net: nn.Module, image_shape: Shape, num_classes: int) ->
             logits, embedding = own.outputs(x)
     except UserError:
         raise
-    except Exception as error:
+    except RAISED as error:
         raise UserError(
             f"classifier.name={name}: on zeros of shape {tuple(x.shape)} it raised {in_one_line(error)}; "
             "it must take float32 [n, C, H, W]"

@@ -64,9 +64,7 @@ def _of_timm(name: str) -> Callable[[tuple[int, int, int], int], nn.Module]:
         raise UserError(f"classifier.name={name}: timm is not installed; pip install timm") from error
     wanted = name.removeprefix(TIMM)
     if not timm.is_model(wanted):
-        raise UserError(
-            f"classifier.name={name}: timm has no such network; {nearest(wanted, timm.list_models())[:300]}"
-        )
+        raise UserError(f"classifier.name={name}: timm has no such network; {nearest(wanted, timm.list_models())}")
 
     def build(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         asked: dict[str, Any] = {"pretrained": False, "num_classes": num_classes, "in_chans": image_shape[0]}

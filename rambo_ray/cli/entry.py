@@ -17,8 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rambo_ray import displays, ends, numerics, run_log, submitted
-from rambo_ray.cli import guard, ready
-from rambo_ray.errors import RunError, UserError
+from rambo_ray.cli import guard, ready, terminal
+from rambo_ray.errors import RunError, UserError, one_line
 from rambo_ray.progress import Stages
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Command:
         own = arguments is None if restart is None else restart
 
         def job() -> int:
+            terminal.check(given)
             parsed = self.parser(program).parse_intermixed_args(given)
             parsed.restart = own
             for option in ("output", "samples"):
@@ -165,7 +166,7 @@ def _ended(job: Callable[[], int], debug: bool) -> tuple[str | None, int]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return None, 141
     except UserError as error:
-        line = f"error: {error}"
+        line = f"error: {one_line(error)}"
         log(error, line)
         return line, 2
     except RunError as error:

@@ -11,7 +11,7 @@ from rambo_ray.config.schema import Config
 from rambo_ray.data import own, warnings
 from rambo_ray.data.problem import Problem
 from rambo_ray.data.reading import Reading
-from rambo_ray.errors import UserError
+from rambo_ray.errors import UserError, one_line
 from rambo_ray.pipeline import choices, plan
 
 
@@ -19,7 +19,7 @@ def called(parsed: argparse.Namespace) -> int:
     """The command `inspect`; returns its exit code: 2 where a run would be refused."""
     refused = look(configuration(parsed))
     for line in refused:
-        print(f"{parsed.program}: error: {line}", file=sys.stderr)
+        print(f"{parsed.program}: error: {one_line(line)}", file=sys.stderr)
     return 2 if refused else 0
 
 

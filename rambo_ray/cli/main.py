@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from rambo_ray import __version__
-from rambo_ray.cli import overview
+from rambo_ray.cli import overview, terminal
 from rambo_ray.cli.commands import COMMANDS
 from rambo_ray.cli.entry import Parser, exit_code
 from rambo_ray.errors import UserError, nearest
@@ -19,6 +19,7 @@ PROGRAM = "rambo"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments (default: those of this process) name; returns its exit code."""
+    terminal.settle()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in COMMANDS:
         return COMMANDS[given[0]].main(f"{PROGRAM} {given[0]}", given[1:], restart=arguments is None)
@@ -27,12 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def job(command: str, arguments: Sequence[str] | None = None) -> int:
     """Run a command as its file in `jobs/`, whose name its messages then carry; returns the exit code."""
+    terminal.settle()
     return COMMANDS[command].main(f"{command}.py", arguments)
 
 
 def _without_command(given: list[str]) -> int:
     """What `rambo` itself answers: its help, its version, or a UserError for what is no command."""
     parser = _parser()
+    terminal.check(given)
     if not given:
         parser.print_help(sys.stderr)
         return 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from rambo_ray.acquisition.baselines import own
 from rambo_ray.annotation import rounds
 from rambo_ray.cli import backtest
 from rambo_ray.cli.described import describe, describe_cluster
@@ -48,6 +49,7 @@ def forecast_costs_on(
     """The same for a problem that is in memory."""
     config, chosen = choices.made(config, problem)
     problem, revealed = once.thinned(config, problem, revealed)
+    own.find(config.acquisition.strategy, "acquisition.strategy")
     strategy, ask = config.acquisition.strategy, config.acquisition.model_copy(update={"strategy": "rambo"})
     todo = plan.make(config.model_copy(update={"acquisition": ask}), problem)  # whose sets are what is timed
     before = backtest.costed(config, problem, folds) if folds else None

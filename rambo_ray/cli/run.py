@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rambo_ray.acquisition.baselines import own
 from rambo_ray.acquisition.greedy import Selection
 from rambo_ray.annotation import rounds
 from rambo_ray.classifier.training import choose_kernels
@@ -97,7 +96,6 @@ def execute_on(
     began = time.monotonic() if began is None else began
     config, chosen = choices.made(config, problem)
     problem, revealed = once.thinned(config, problem, revealed)
-    own.find(config.acquisition.strategy)
     todo = plan.make(config, problem)  # what cannot be run is said before a cluster is started
     config = todo.config
     stages.say("\n".join([describe(config, problem), *chosen, *todo.said]))

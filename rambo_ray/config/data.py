@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rambo_ray.config.section import Count, CountOrNone, Section, Share
+from rambo_ray.config.section import Count, CountOrNone, Section, SeedOrNone, Share, SideOrNone, Two
 
 # The keys of `data` that describe a pool of each scenario.
 SCENARIO_KEYS: dict[str, tuple[str, ...]] = {
@@ -42,7 +42,7 @@ class DataConfig(Section):
     num_labeled: Count = Field(200, description="k, images in S_0 (benchmark mode)")
     num_validation: Count = Field(1000, description="images in S_val (benchmark mode)")
     pool_limit: CountOrNone = Field(None, description="keep only this many pool images (benchmark mode)")
-    split_seed: int | None = Field(None, ge=0, description="seed of the split; default: seed")
+    split_seed: SeedOrNone = Field(None, description="seed of the split; default: seed")
     scenario: Literal["clean", "long_tail", "off_target", "duplicates"] = Field(
         "clean",
         description="what pool and S_0 are like (benchmark mode). clean: as the dataset; long_tail: classes of falling "
@@ -51,7 +51,7 @@ class DataConfig(Section):
     imbalance: Annotated[float, Field(gt=1)] = Field(
         50.0, description="long_tail: how many times as frequent the most common class is as the rarest"
     )
-    target_classes: Annotated[int, Field(ge=2)] = Field(
+    target_classes: Two = Field(
         6, description="off_target: classes that stay, drawn by the split's seed; the others' images belong to none"
     )
     off_target_share: Share = Field(0.5, description="off_target: share of the pool that belongs to no class")
@@ -98,7 +98,7 @@ class DataConfig(Section):
         None,
         description="bits that grey images of 16 bits use; default: the least that hold the largest value",
     )
-    image_size: CountOrNone = Field(None, description="resize images to squares of this side, in pixels")
+    image_size: SideOrNone = Field(None, description="resize images to squares of this side, in pixels")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; default: as stored")
 
     @field_validator("none_label", "column", "label_column", "id_column", mode="before")

@@ -28,7 +28,9 @@ def explain(error: ValidationError, root: type[BaseModel], separator: str = ": "
     elif detail["type"] == "model_type":
         line = f"{key}={shown(detail['input'])}: is a section; write its keys below it"
     else:
-        meaning = owner.model_fields[path[-1]].description if path and path[-1] in owner.model_fields else None
+        meaning = next(
+            (owner.model_fields[part].description for part in path[::-1] if part in owner.model_fields), None
+        )
         tail = f"; it is: {meaning}" if meaning else ""
         line = f"{key}={shown(detail['input'])}: {detail['msg'].removeprefix('Input ')}{tail}"
     if len(details) > 1:
@@ -38,7 +40,10 @@ def explain(error: ValidationError, root: type[BaseModel], separator: str = ": "
 
 def shown(value: object) -> str:
     """A value as a message shows it, not too long."""
-    text = "null" if value is None else repr(value)
+    try:
+        text = "null" if value is None else repr(value)
+    except ValueError:  # of thousands of digits
+        text = "a number of thousands of digits"
     return text if len(text) <= LETTERS else text[: LETTERS - 3] + "..."
 
 

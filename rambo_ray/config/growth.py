@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ModelWrapValidatorHandler, field_serializer, field_validator, model_validator
 from typing_extensions import Self
 
-from rambo_ray.config.section import Count, CountOrNone, NonNegative, Positive, Section
+from rambo_ray.config.section import Count, CountOrNone, Drawn, NonNegative, Positive, Repeats, Section, Two
 from rambo_ray.errors import nearest
 
 # Who picks: RAMBO, its margin filter alone, published strategies, and rules that look at S_val's labels.
@@ -25,12 +25,12 @@ PositiveOrNone = Annotated[float | None, Field(gt=0)]
 class PretrainingConfig(Section):
     """How S_0 is grown from k_1 to k in tau_1 iterations (Fig. 2, lines 4 to 14)."""
 
-    k_1: Annotated[int, Field(ge=2)] = Field(
+    k_1: Two = Field(
         50, description="k_1, images in the first labelled set; where not set, at most a quarter of few labels"
     )
     batch_size: CountOrNone = Field(None, description="b, images added per iteration; default: from tau_1, or 50")
     tau_1: CountOrNone = Field(None, description="tau_1, iterations; default: (k - k_1) / b, rounded up")
-    num_interpolated: Annotated[int, Field(ge=0)] = Field(50, description="n, interpolated pairs per iteration")
+    num_interpolated: Drawn = Field(50, description="n, interpolated pairs per iteration")
 
 
 class AcquisitionConfig(Section):
@@ -54,7 +54,7 @@ class AcquisitionConfig(Section):
     temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
         (0.25, 0.5, 1.0, 2.0), description="tilted: how strictly batches follow the slope; small: strictly"
     )
-    draws: Count = Field(8, description="tilted: batches drawn at each temperature")
+    draws: Repeats = Field(8, description="tilted: batches drawn at each temperature")
     caution: NonNegative = Field(
         4.0,
         description="standard errors by which the quadratic u_hat must know that a batch beats the margin filter's",

@@ -7,13 +7,14 @@ what the key means. Nothing is coerced: `budget: "500"` is a string and an error
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from rambo_ray.config import safe_yaml
 from rambo_ray.config.explain import explain, keys_of
 from rambo_ray.config.schema import METHODS, NEWER_KEYS, SCENARIO_KEYS, Config, DataConfig, is_head
 from rambo_ray.errors import UserError, nearest
@@ -29,48 +30,12 @@ _OF_COPIES = ("acquisition.copies", "acquisition.near_copies", "acquisition.near
 _OF_HEADS = ("classifier.l2", "classifier.embedding", "classifier.components")
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number, as in YAML 1.2, and a key may not occur twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is not a name", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} occurs twice; keep one", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would read as a number: a folder named 1e3."""
-
-
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$|^[-+]?\.\d+([eE][-+]?\d+)?$"),
-        list("-+0123456789."),
-    )
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def read_yaml(path: str | Path, option: str = "--config") -> dict[str, Any]:
     """The mapping in a YAML file; raises UserError, which names the `option` it came by, where there is none."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"{option} {path}: {reason}; give the path of a YAML file") from error
-    try:
-        content = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
-        raise UserError(f"{option} {path}: not valid YAML: {' '.join(str(error).split())}") from error
+    content = safe_yaml.read(path, option)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -89,11 +54,13 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise UserError(f"{override!r}: not an override; write section.key=value, such as acquisition.budget=500")
+            raise UserError(
+                f"{_brief(override)!r}: not an override; write section.key=value, such as acquisition.budget=500"
+            )
         try:
-            value = yaml.load(text, _Loader)
-        except (yaml.YAMLError, ValueError) as error:
-            raise UserError(f"{override!r}: the value is not valid YAML; quote it") from error
+            value = safe_yaml.parsed(text)
+        except ValueError as error:
+            raise UserError(f"{_brief(override)!r}: the value is not valid YAML ({error}); quote it") from error
         section, dot, name = key.partition(".")
         if dot:
             inner = result.setdefault(section, {})
@@ -105,12 +72,30 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
     return result
 
 
+def _brief(override: str) -> str:
+    return override if len(override) <= 120 else f"{override[:100]}..."
+
+
 def parse(content: dict[str, Any]) -> Config:
     """A checked configuration; raises UserError, one line, for the first thing that is wrong."""
+    _check_text(content, "")
     try:
         return Config.model_validate(content)
     except ValidationError as error:
         raise UserError(explain(error, Config, separator=".")) from error
+
+
+def _check_text(content: object, key: str) -> None:
+    """Raise UserError for text that config.yaml could not hold, or that no file can be called."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            _check_text(name, str(name))
+            _check_text(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(content, list | tuple):
+        for value in content:
+            _check_text(value, key)
+    elif isinstance(content, str) and _UNWRITABLE.search(content) is not None:
+        raise UserError(f"{key}={content}: holds a null character, or what is not UTF-8; rename what it names")
 
 
 def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -125,7 +110,7 @@ def read_stored(path: Path) -> Config:
 
 def dump(config: Config) -> str:
     """The whole configuration as YAML that `load` reads back to an equal one."""
-    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(), Dumper=safe_yaml.Dumper, sort_keys=False, allow_unicode=True)
 
 
 def all_keys() -> Iterator[tuple[str, Any, str]]:

@@ -9,7 +9,7 @@ and overrides.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from typing_extensions import Self
@@ -17,7 +17,7 @@ from typing_extensions import Self
 from rambo_ray.config.data import NEWER_KEYS, SCENARIO_KEYS, DataConfig
 from rambo_ray.config.growth import STRATEGY_NAMES, AcquisitionConfig, PretrainingConfig
 from rambo_ray.config.rounds import RoundConfig
-from rambo_ray.config.section import Count, CountOrNone, NonNegative, Section
+from rambo_ray.config.section import Count, CountOrNone, CountOrZero, NonNegative, Repeats, Section, Seed
 from rambo_ray.config.sections import (
     HEADS,
     ClassifierConfig,
@@ -41,12 +41,15 @@ __all__ = [
     "Config",
     "Count",
     "CountOrNone",
+    "CountOrZero",
     "DataConfig",
     "NonNegative",
     "OutputConfig",
     "PretrainingConfig",
+    "Repeats",
     "RoundConfig",
     "Section",
+    "Seed",
     "UtilityModelConfig",
     "UtilitySamplesConfig",
     "check_sizes",
@@ -81,7 +84,7 @@ class Config(Section):
         description="defaults of what is not set: mock_rounds: this package's scheme; paper: the paper's (source, "
         "num_pairs, utility, architecture, fit_on, features, candidates)",
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="every random decision follows from it")
+    seed: Seed = Field(0, description="every random decision follows from it")
     data: DataConfig = Field(default_factory=DataConfig)  # type: ignore[arg-type]
     classifier: ClassifierConfig = Field(default_factory=ClassifierConfig)  # type: ignore[arg-type]
     utility_samples: UtilitySamplesConfig = Field(default_factory=UtilitySamplesConfig)  # type: ignore[arg-type]

@@ -10,7 +10,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rambo_ray.config.section import Count, CountOrNone, Fraction, NonNegative, Positive, Section
+from rambo_ray.config.section import (
+    Count,
+    CountOrNone,
+    Drawn,
+    Fraction,
+    NonNegative,
+    Positive,
+    Repeats,
+    Section,
+    Side,
+    Two,
+    Units,
+    Workers,
+    WorkersOrNone,
+)
 from rambo_ray.numerics import Reproducible
 
 # The classifiers that see frozen embeddings instead of images.
@@ -59,9 +73,7 @@ class ClassifierConfig(Section):
         "brings its weights; resnet18: torchvision's, or utility_model.imagenet_weights; package.module:function of "
         "your own: pixels uint8 [n, H, W, C] to numbers [n, F]",
     )
-    embedding_size: Annotated[int, Field(ge=32)] = Field(
-        96, description="linear, mlp: side, in pixels, that network sees images at"
-    )
+    embedding_size: Side = Field(96, description="linear, mlp: side, in pixels, that network sees images at")
     components: Count = Field(128, description="linear, mlp: D, principal components kept of its features")
     embedding_cache: str | None = Field(
         None, description="linear, mlp: folder of computed features; default: ~/.cache/rambo_ray/embeddings"
@@ -85,21 +97,21 @@ class UtilitySamplesConfig(Section):
         description="subsets: of S_0, the paper's; mock_rounds: S_0 and images of one half of S_val, judged by the "
         "other half; both",
     )
-    num_pairs: Count = Field(150, description="P, pairs of sets of equal size, of each source")
+    num_pairs: Annotated[Drawn, Field(ge=1)] = Field(150, description="P, pairs of sets of equal size, of each source")
     sizes: Literal["uniform", "powerset"] = Field(
         "uniform", description="uniform: size uniform between min_size and k; powerset: subset uniform in 2^S_0"
     )
     min_size: CountOrNone = Field(None, description="smallest subset; default: twice the number of classes")
     min_round: CountOrNone = Field(None, description="mock_rounds: fewest images of one; default: S_val / 40")
     max_round: CountOrNone = Field(None, description="mock_rounds: most images of one; default: 3/10 of S_val")
-    evidence_folds: Annotated[int, Field(ge=2)] = Field(
+    evidence_folds: Two = Field(
         5, description="parts of S_val, each left out once when the classifiers are trained that evidence comes from"
     )
     utility: Literal["accuracy", "soft_accuracy", "neg_val_loss"] = Field(
         "soft_accuracy", description="what u(set) is, on S_val or the half of it that judges"
     )
-    repeats: Count = Field(1, description="trainings per subset, averaged")
-    num_held_out: Annotated[int, Field(ge=0)] = Field(
+    repeats: Repeats = Field(1, description="trainings per subset, averaged")
+    num_held_out: Drawn = Field(
         40,
         description="further sets that u_hat is judged on and never fitted to: subsets of 3/4 k images, or mock "
         "rounds longer than those it is fitted to",
@@ -138,11 +150,11 @@ class UtilityModelConfig(Section):
         "features (B.1.2); auto: pixels for images up to 28 pixels of one channel, else imagenet",
     )
     imagenet_weights: str | None = Field(None, description="local ResNet-18 weights; default: torchvision's")
-    imagenet_size: Annotated[int, Field(ge=32)] = Field(224, description="side, in pixels, ResNet-18 sees images at")
-    channels: Count = Field(8, description="of the extractor's convolution")
-    extractor_width: Count = Field(64, description="units of the extractor's fully connected layers")
-    phi_width: Count = Field(128, description="units of phi, the shared set embedding")
-    head_width: Count = Field(32, description="hidden units of the heads")
+    imagenet_size: Side = Field(224, description="side, in pixels, ResNet-18 sees images at")
+    channels: Units = Field(8, description="of the extractor's convolution")
+    extractor_width: Units = Field(64, description="units of the extractor's fully connected layers")
+    phi_width: Units = Field(128, description="units of phi, the shared set embedding")
+    head_width: Units = Field(32, description="hidden units of the heads")
     dropout: Fraction = Field(0.1, description="inside the conv extractor, while fitting")
     objective: Literal["ranknet", "regression"] = Field(
         "ranknet", description="ranknet: Definition 2; regression: MSE on single samples (the ablation)"
@@ -152,15 +164,17 @@ class UtilityModelConfig(Section):
     hypergradient: Literal["unroll", "cg", "neumann", "fixed_point"] = Field(
         "cg", description="how dE/dlambda is estimated"
     )
-    hypergradient_steps: Count = Field(5, description="unrolled steps, or terms or iterations of the solver")
+    hypergradient_steps: Repeats = Field(5, description="unrolled steps, or terms or iterations of the solver")
     damping: NonNegative = Field(0.01, description="added to the Hessian's diagonal by cg")
     step_size: Positive = Field(0.1, description="of the gradient step that unroll, neumann, fixed_point use")
-    outer_epochs: Count = Field(20, description="outer steps per pretraining iteration")
-    inner_steps: Count = Field(10, description="inner full-batch Adam steps per outer step")
+    outer_epochs: Repeats = Field(20, description="outer steps per pretraining iteration")
+    inner_steps: Repeats = Field(10, description="inner full-batch Adam steps per outer step")
     inner_learning_rate: Positive = Field(1e-3, description="of the inner Adam")
     outer_learning_rate: Positive = Field(0.2, description="of the Adam that moves lambda")
     weight_decay: Positive = Field(1e-3, description="initial L2 weight of each tensor, exp(lambda)")
-    shards: Count = Field(2, description="groups the pairs are summed in; a fit runs on a divisor of this many workers")
+    shards: Workers = Field(
+        2, description="groups the pairs are summed in; a fit runs on a divisor of this many workers"
+    )
 
 
 class ClusterConfig(Section):
@@ -169,25 +183,25 @@ class ClusterConfig(Section):
     address: str | None = Field(
         None, description="Ray address, or auto; default: RAY_ADDRESS if set, else a local Ray is started"
     )
-    num_workers: CountOrNone = Field(None, description="actors that retrain; default: as many as fit")
-    threads_per_worker: Count = Field(
+    num_workers: WorkersOrNone = Field(None, description="actors that retrain; default: as many as fit")
+    threads_per_worker: Workers = Field(
         1, description="CPU threads, and CPUs, of an actor or task; compiled kernels use one"
     )
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = Field(
         None, description="GPUs (or a fraction) of an actor; default: 0.25 where the cluster has GPUs, else 0"
     )
-    models_at_once: CountOrNone = Field(
+    models_at_once: WorkersOrNone = Field(
         None,
         description="models that an actor trains in one stack; default: on a GPU as many as its share of the memory "
         "holds, on a CPU 1",
     )
-    fit_workers: Count = Field(1, description="Ray Train workers that fit u_hat")
+    fit_workers: Workers = Field(1, description="Ray Train workers that fit u_hat")
     reproducible: Reproducible = Field(
         "machine",
         description="machine: one selection on machines of one type, in their fastest arithmetic; any_x86: one "
         "selection on all x86 CPUs with AVX2, in float32, several times slower",
     )
-    max_tries: Count = Field(
+    max_tries: Repeats = Field(
         3, description="times one piece of work may kill its worker; then a run goes on without that utility sample"
     )
     dashboard: bool = Field(False, description="start the dashboard with a local Ray")
@@ -198,4 +212,6 @@ class OutputConfig(Section):
 
     dir: str | None = Field(None, description="output directory; --output DIR says the same")
     progress_seconds: Positive = Field(5.0, description="seconds between progress lines in a log")
-    report_images: Annotated[int, Field(ge=0)] = Field(100, description="picked images shown in report.html")
+    report_images: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        100, description="picked images shown in report.html"
+    )

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rambo_ray.config.schema import DataConfig
-from rambo_ray.data import depths, own, parquet, scenarios, torchvision
+from rambo_ray.data import depths, names, own, parquet, scenarios, torchvision
 from rambo_ray.data.decoding import decode_all, refusal, reshape
 from rambo_ray.data.images import Format, Images, LabeledImages, Pixels
 from rambo_ray.data.items import Integers
@@ -192,7 +192,10 @@ def _parquet(files: list[Path], wanted: Format, bit_depth: int | None) -> Datase
         codes = translated(parquet.read_labels(test_files), classes, str(test_files[0]), source)
     sets = {"train/": train_files} | ({"test/": test_files} if test_files else {})
     pixels = _pixels(sets, wanted, bit_depth)
-    made = {part: Images(pixels[part], parquet.names(sets[part], part, unique_ids=False)) for part in sets}
+    ids = {part: parquet.names(sets[part], part, unique_ids=False) for part in sets}
+    for each in (*ids.values(), classes.names):
+        names.check(each, source, "classes" if each is classes.names else "ids")
+    made = {part: Images(pixels[part], ids[part]) for part in sets}
     test = None if codes is None else _labeled(made["test/"], codes)
     return Dataset(_labeled(made["train/"], classes.codes), test, classes.names)
 

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rambo_ray import limits
 from rambo_ray.data import memory
+from rambo_ray.data.formats import readable
 from rambo_ray.data.images import Format, Pixels, Shape, describe
 from rambo_ray.data.items import Integers
+from rambo_ray.data.places import is_to_be_read
 from rambo_ray.errors import UserError
 
 
@@ -43,8 +44,6 @@ Encoded = tuple[str, bytes | Path | Missing]
 BATCH = 1024
 """Encoded images held at a time."""
 
-# Raster formats only: some of Pillow's other readers start external programs. HEIF is that of pillow-heif.
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 _TURNED = ("JPEG", "MPO", "WEBP", "HEIF", "AVIF")  # cameras store which way is up beside the pixels
 _GREY_MODES = ("1", "L", "LA", "La")
 _DEEP_GREY_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -255,6 +254,8 @@ def _remedy(shape: Shape, like: Shape) -> str:
 def _opened(stored: bytes | Path | Missing) -> Image.Image:
     if isinstance(stored, Missing):
         raise UserError(stored.reason)
+    if isinstance(stored, Path):
+        is_to_be_read(stored)
     return Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=readable())
 
 
@@ -326,6 +327,8 @@ def _reason(error: Exception) -> str:
         return "unknown format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, Image.DecompressionBombError):
+        return f"its header says more pixels than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} that are read"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -336,14 +339,3 @@ def _array(image: Image.Image) -> Pixels:
 
 def _shape(pixels: Pixels) -> Shape:
     return pixels.shape[0], pixels.shape[1], pixels.shape[2]
-
-
-@cache
-def readable() -> tuple[str, ...]:
-    """The formats among ours that there is a reader for: HEIF only with pillow-heif."""
-    with suppress(ImportError):
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)

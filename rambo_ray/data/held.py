@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rambo_ray.data import names
 from rambo_ray.data.decoding import Encoded
+from rambo_ray.data.items import first_repeated
 from rambo_ray.data.labels import Labels
 from rambo_ray.errors import UserError
 
@@ -70,18 +72,19 @@ def keep(content: Content, labels: Labels | None, ids: Sequence[object] | None, 
     named = None if ids is None else tuple(map(str, ids))
     if named is not None and len(named) != count:
         raise UserError(f"{what}: {count} images or embeddings, but {len(named)} ids; give one each")
-    if named is not None and len(set(named)) != count:
-        double = next(name for row, name in enumerate(named) if name in named[:row])
+    if named is not None and (double := first_repeated(named)) is not None:
         raise UserError(f"{what}: id '{double}' occurs twice; ids must be distinct")
+    if named is not None:
+        names.check(named, what)
     shape = "x".join(map(str, content.shape)) if isinstance(content, np.ndarray) else f"{count} files"
     name = f"{PREFIX}{shape}-{_digest(content, labels, named)}"
     _held[name] = Held(name, content, named, labels)
     return name
 
 
-def forget(names: Sequence[str]) -> None:
+def forget(kept: Sequence[str]) -> None:
     """Let go of what was kept."""
-    for name in names:
+    for name in kept:
         _held.pop(name, None)
 
 

@@ -29,6 +29,13 @@ def check(count: int, shape: Shape, like: str | None = None, *, resized: bool = 
     )
 
 
+def check_bytes(needed: int, what: str, remedy: str) -> None:
+    """Raise UserError where so many bytes do not fit; `what` needs them, `remedy` is what would help."""
+    free = available()
+    if free is not None and needed > SHARE * free:
+        raise UserError(f"{what} is {_size(needed)} unpacked, but {_size(free)} of memory are free; {remedy}")
+
+
 def available() -> int | None:
     """Bytes that this process can still have, None where nobody says."""
     found = [value for value in (_of_machine(), limits.memory_left()) if value is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,9 @@ class Remote:
 
 File = Path | Remote
 
+_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
+          stat.S_IFDIR: "a folder"}  # fmt: skip
+
 
 def is_address(value: str) -> bool:
     """Whether a value names something by scheme, such as s3://."""
@@ -70,8 +74,14 @@ def is_address(value: str) -> bool:
 
 def at(value: str, source: str) -> File:
     """What a configuration's value names, there or not. Raises UserError for a scheme that nothing here reads."""
+    if not value.strip():
+        raise UserError(f"{source}: empty; give a path or an address")
     if not is_address(value):
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:
+            user = value.partition("/")[0]
+            raise UserError(f"{source}: there is no user {user[1:]}; correct the path, or begin it with ./") from error
     if value.startswith("file://"):
         return Path(value.removeprefix("file://"))
     system, path = _filesystem(value, source)
@@ -79,9 +89,20 @@ def at(value: str, source: str) -> File:
 
 
 def exists(place: File, source: str) -> bool:
-    """Whether there is a file or a folder."""
+    """Whether there is a file or a folder. Raises UserError for what the system cannot look for, or that leads away."""
     if isinstance(place, Path):
-        return place.exists()
+        try:
+            place.stat()
+        except FileNotFoundError as error:
+            if place.is_symlink():
+                raise UserError(f"{source}: is a link to what is not there; correct the link") from error
+            return False
+        except NotADirectoryError:
+            return False
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise UserError(f"{source}: {reason}; correct the path") from error
+        return True
     with reaching(source):
         return bool(place.system.exists(place.path))
 
@@ -92,6 +113,30 @@ def is_folder(place: File, source: str) -> bool:
         return place.is_dir()
     with reaching(source):
         return bool(place.system.isdir(place.path))
+
+
+def is_to_be_read(file: Path) -> Path:
+    """`file`, where it is one or is not there; UserError for a pipe or a device, whose reading might never end."""
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError):
+        return file  # whoever opens it says what is wrong
+    if not stat.S_ISREG(mode):
+        raise UserError(f"is {_KINDS.get(stat.S_IFMT(mode), 'of an unknown kind')}, not a file; replace or remove it")
+    return file
+
+
+def content(file: File, source: str) -> bytes:
+    """All of a file. Raises UserError, which names the `source`, where it cannot be read."""
+    if isinstance(file, Remote):
+        with reaching(source):
+            return file.read_bytes()
+    try:
+        return is_to_be_read(file).read_bytes()
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    except OSError as error:
+        raise UserError(f"{source}: {error.strerror}; make it readable") from error
 
 
 def below(folder: File, source: str) -> list[str]:
@@ -120,7 +165,10 @@ def matching(pattern: str, source: str) -> tuple[File, list[str]]:
     base = at("/".join(fixed) or ("/" if pattern.startswith("/") else "."), source)
     from fsspec.utils import glob_translate
 
-    rest = re.compile(glob_translate("/".join(parts[len(fixed) :])))
+    try:
+        rest = re.compile(glob_translate("/".join(parts[len(fixed) :])))
+    except (ValueError, re.error) as error:
+        raise UserError(f"{source}: {error}; correct the pattern (** stands for any folders, between two /)") from error
     if not (exists(base, source) and is_folder(base, source)):
         raise UserError(f"{source}: there is no folder {base}; correct the pattern")
     return base, [path for path in below(base, source) if rest.fullmatch(path)]
@@ -135,7 +183,7 @@ def read_many(files: Sequence[File], source: str) -> list[bytes]:
     """The contents of files of one filesystem, several at a time where that is faster."""
     first = files[0] if files else None
     if not isinstance(first, Remote):
-        return [file.read_bytes() for file in files]
+        return [content(file, str(file)) for file in files]
     paths = [file.path for file in files if isinstance(file, Remote)]
     with reaching(source):
         found = first.system.cat(paths, on_error="return")
@@ -146,11 +194,12 @@ def read_many(files: Sequence[File], source: str) -> list[bytes]:
 def opened(file: File) -> Iterator[BinaryIO]:
     """A file's content, for reading at any place in it."""
     if isinstance(file, Path):
-        with file.open("rb") as content:
-            yield content
-    else:
-        with file.system.open(file.path, "rb") as content:
-            yield content
+        try:
+            is_to_be_read(file)
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from error
+    with file.open("rb") if isinstance(file, Path) else file.system.open(file.path, "rb") as found:
+        yield found
 
 
 @contextmanager

@@ -6,7 +6,6 @@ memory where they are on this machine.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rambo_ray import files
+from rambo_ray.data import memory
 from rambo_ray.data.decoding import BATCH
 from rambo_ray.data.places import File, opened
 from rambo_ray.errors import UserError
@@ -41,26 +42,56 @@ def rows(file: File) -> int:
 
 
 def read(file: File, column: str) -> Iterator[pa.Array]:
-    """One column of a file, in pieces of at most BATCH rows; of a struct's field, "image.path", the struct with it."""
+    """One column of a file, in pieces of at most BATCH rows; of a struct's field, "image.path", the struct with it.
+
+    Raises UserError for a file that is damaged, also where a piece of it is, and for text that is not UTF-8.
+    """
     name, _, field = column.partition(".")
     if _is_arrow(file):
         with _arrow(file) as reader:
             for batch in _batches(reader):
-                whole = batch.column(reader.schema.get_field_index(name))
+                whole = checked(batch.column(reader.schema.get_field_index(name)), file, column)
                 if field:
                     whole = pa.StructArray.from_arrays([whole.field(field)], [field])
                 for start in range(0, batch.num_rows, BATCH):
                     yield whole.slice(start, BATCH)
         return
     with parquet_file(file) as table:
+        check_size(table, file, name)
         for batch in table.iter_batches(BATCH, columns=[column]):
-            yield batch.column(0)
+            yield checked(batch.column(0), file, column)
+
+
+def checked(values: pa.Array, file: File, column: str) -> pa.Array:
+    """`values` of a file's column, where they are what their type says: Arrow itself does not look.
+
+    Raises UserError where text is not UTF-8, or offsets lead beyond the data.
+    """
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" in str(error) or "UTF-8" in str(error):
+            raise UserError(f"{file}: column '{column}' holds text that is not UTF-8; write it as UTF-8") from error
+        raise _damaged(file, "Parquet" if not _is_arrow(file) else "Arrow", error) from error
+    return values
+
+
+def check_size(table: pq.ParquetFile, file: File, column: str) -> None:
+    """Raise UserError where the largest row group of a column, which is unpacked at once, has no room in memory."""
+    footer = table.metadata
+    if not footer.num_row_groups or not footer.num_columns:
+        return
+    first = footer.row_group(0)
+    parts = [i for i in range(first.num_columns) if first.column(i).path_in_schema.split(".")[0] == column]
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    largest = max(sum(group.column(i).total_uncompressed_size for i in parts) for group in groups)
+    memory.check_bytes(largest, f"{file}: a row group of column '{column}'", "write it in smaller row groups")
 
 
 def declared(file: File) -> dict[str, Any]:
     """What the metadata of Hugging Face says of each column; empty where it says nothing that can be used."""
     try:
-        features = json.loads((schema(file).metadata or {})[b"huggingface"])["info"]["features"]
+        features = files.from_json((schema(file).metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
         return {}
     return features if isinstance(features, dict) else {}
@@ -69,8 +100,11 @@ def declared(file: File) -> dict[str, Any]:
 def of_saved_dataset(folder: File) -> list[str]:
     """The files of a folder that `datasets.save_to_disk` wrote, in the order of its state.json."""
     try:
-        state = json.loads((folder / "state.json").read_bytes())
-        return [str(entry["filename"]) for entry in state["_data_files"]]
+        state = files.from_json((folder / "state.json").read_bytes())
+        found = [str(entry["filename"]) for entry in state["_data_files"]]
+        if outside := [name for name in found if "/" in name or name in ("", ".", "..")]:
+            raise ValueError(outside[0])
+        return found
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: its state.json does not name its files; save the dataset anew") from error
 
@@ -78,7 +112,7 @@ def of_saved_dataset(folder: File) -> list[str]:
 def splits_of_saved_dataset(folder: File) -> list[str]:
     """The splits of a folder that `DatasetDict.save_to_disk` wrote; each is a folder in it."""
     try:
-        return [str(name) for name in json.loads((folder / "dataset_dict.json").read_bytes())["splits"]]
+        return [str(name) for name in files.from_json((folder / "dataset_dict.json").read_bytes())["splits"]]
     except (OSError, KeyError, TypeError, ValueError):
         return []
 
@@ -100,12 +134,8 @@ def _is_arrow(file: File) -> bool:
 def parquet_file(file: File) -> Iterator[pq.ParquetFile]:
     """A Parquet file, opened. Raises UserError where it is damaged, also while it is read."""
     try:
-        if isinstance(file, Path):
-            with pq.ParquetFile(file) as table:
-                yield table
-        else:
-            with opened(file) as content, pq.ParquetFile(content) as table:
-                yield table
+        with opened(file) as content, pq.ParquetFile(file if isinstance(file, Path) else content) as table:
+            yield table
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, "Parquet", error) from error
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rambo_ray.embeddings.networks import BATCH, NETWORKS
 from rambo_ray.errors import UserError
-from rambo_ray.own.names import find, in_one_line, loaded
+from rambo_ray.own.names import RAISED, find, in_one_line, loaded
 
 KEY = "classifier.embedding"
 
@@ -43,8 +43,11 @@ class OwnFeatures(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         try:
             found: Any = self.function(pixels.cpu().numpy())
-        except Exception as error:  # what it raises is not said anywhere
-            raise UserError(f"{KEY}={self.name}: on {tuple(pixels.shape)} it raised {in_one_line(error)}") from error
+        except RAISED as error:  # what it raises is not said anywhere
+            raise UserError(
+                f"{KEY}={self.name}: on {tuple(pixels.shape)} it raised {in_one_line(error)}; it must take pixels "
+                "uint8 [n, H, W, C]"
+            ) from error
         if isinstance(found, Tensor):
             found = found.detach().cpu().float().numpy()
         found = np.asarray(found)
@@ -54,7 +57,7 @@ class OwnFeatures(nn.Module):
                 f"[{len(pixels)}, F], a row for each"
             )
         if not np.isfinite(found).all():
-            raise UserError(f"{KEY}={self.name}: it made numbers that are not finite")
+            raise UserError(f"{KEY}={self.name}: it made numbers that are not finite; correct its scale")
         return torch.tensor(found.astype(np.float32), device=pixels.device)
 
 

@@ -21,6 +21,9 @@ from rambo_ray.own.digest import digest
 
 GIVEN = "given:"
 
+# What code of a user's may raise: a script that is imported by mistake ends the process, as it thinks.
+RAISED = (Exception, SystemExit)
+
 _given: dict[str, Own] = {}
 
 
@@ -87,7 +90,7 @@ def imported(name: str, key: str, known: Iterable[str] = (), noun: str = "classi
         )
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except RAISED as error:
         raise UserError(
             f"{key}={name}: importing {module_name} raised {in_one_line(error)}; "
             "it must be importable on every node (PYTHONPATH or the job's working_dir)"

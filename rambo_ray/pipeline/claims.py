@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from rambo_ray import files, locks, submitted
+from rambo_ray import files, locks, run_log, submitted
 from rambo_ray.annotation import tenancy
 from rambo_ray.annotation.answers import LABELS
 from rambo_ray.annotation.record import ANNOTATIONS
@@ -36,7 +36,7 @@ _MADE = ("selection.parquet", "selection.csv", "report.html", "metrics.json", "m
          "best.yaml", "sweep.parquet", "sweep.csv")  # fmt: skip
 
 # What is written before anything is computed.
-_AT_THE_DOOR = (CONFIG, SPACE, "data.json", "run.log")
+_AT_THE_DOOR = (CONFIG, SPACE, "data.json", run_log.NAME)
 
 # What a run may change and still go on in the same directory: nothing that its stored utility
 # samples' trainings, or the split their positions refer to, depend on.
@@ -51,11 +51,13 @@ _SAME_SELECTION = ("cluster.", "output.", "data.root", "data.download", "method"
 
 def resolved(folder: str | os.PathLike[str]) -> Path:
     """The directory that `--output` names. Raises UserError where there can be none, or where it would not last."""
+    if not str(folder).strip():
+        raise UserError("--output '': empty; give a directory")
     submitted.refuse_copy("--output", folder)
     try:
         path = Path(folder).expanduser().resolve()
         path.is_dir()
-    except (OSError, RuntimeError) as error:  # RuntimeError: no such user's home, links in a circle
+    except (OSError, RuntimeError, ValueError) as error:  # no such user's home, links in a circle; a null character
         raise _no_directory(folder, error) from error
     return path
 
@@ -120,7 +122,11 @@ def check(path: Path, config: Config, space: str | None, problem: Problem | None
     try:
         earlier = loading.read_stored(path / CONFIG)
     except UserError as error:
-        raise UserError(f"--output {path}: its config.yaml is not of this version ({error})") from error
+        raise UserError(
+            f"--output {path}: its config.yaml is not of this version ({error}); give another directory"
+        ) from error
+    if _only_claimed(path, earlier):
+        return False
     if earlier.round != config.round:
         held = f"round {earlier.round.number}{_after(earlier)}, and this is round {config.round.number}"
         raise UserError(
@@ -142,6 +148,17 @@ def check(path: Path, config: Config, space: str | None, problem: Problem | None
     changed += _made_otherwise(path, config, problem)
     _check_answers(path, changed)
     return bool(changed)
+
+
+def _only_claimed(path: Path, config: Config) -> bool:
+    """Whether a run of `config` began in `path` and ended before anything was computed: the next may be another.
+
+    A config.yaml that somebody has written there by hand is none that a run has left.
+    """
+    if (path / CONFIG).read_text(encoding="utf-8") != loading.dump(config):
+        return False
+    left = (each for each in path.rglob("*") if not each.is_dir() and not files.is_temporary(each))
+    return all(each.parent == path and each.name in (*_AT_THE_DOOR, locks.RUN) for each in left)
 
 
 def _made_otherwise(path: Path, config: Config, problem: Problem | None) -> list[str]:

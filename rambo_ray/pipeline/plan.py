@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rambo_ray.acquisition.baselines import own
 from rambo_ray.classifier.abilities import Abilities
+from rambo_ray.classifier.rehearsal import rehearse
 from rambo_ray.classifier.training import TrainingSettings
 from rambo_ray.config.schema import Config, check_sizes, is_head, nested_sizes
 from rambo_ray.data.problem import NONE, Problem
@@ -147,12 +149,12 @@ def make(
     """The plan of a run on CPUs; its configuration is `config` with defaults that fit the data.
 
     settings, frozen: how f is trained, and the weights of frozen ImageNet features, where `problem` is a part of one
-    that says so; default: what the configuration names. Where another strategy than RAMBO picks,
-    there are no sets, and what only they need is not asked for.
+    that says so; default: what the configuration names. Where another strategy picks there are no sets.
 
     Raises UserError for whatever cannot be run.
     """
     k, num_classes = len(problem.labeled), len(problem.class_names)
+    own.find(config.acquisition.strategy, "acquisition.strategy")
     validation_set.check(config, problem)
     once.check_budget(config, problem)
     if config.utility_samples.otdd_backend == "microsoft" and _wants_otdd(config):
@@ -171,8 +173,8 @@ def make(
     nested_sets: list[UtilitySample] = []
     interpolation: list[UtilitySample] = []
     held_out: list[UtilitySample] = []
-    own = config.acquisition.strategy == "rambo"
-    if own and samples.source != "mock_rounds":
+    picks = config.acquisition.strategy == "rambo"
+    if picks and samples.source != "mock_rounds":
         offline = sampling.offline_pairs(samples.num_pairs, k, min_size, samples.sizes, *drawn)
         nested_sets = sampling.nested_samples(nested_sizes(config.pretraining, k), *drawn)
         interpolation = sampling.interpolation_pairs(
@@ -183,11 +185,11 @@ def make(
     rounds: Samples = ()
     held_out_rounds: Samples = ()
     try:
-        if own and samples.source != "subsets":
+        if picks and samples.source != "subsets":
             rejected = 0 if problem.rejected is None else len(problem.rejected)
             pool = MockPool.of(k, problem.validation.labels, rejected, config.seed)
             rounds, held_out_rounds = _rounds(config, pool, measuring, problem.fingerprint, None)
-        if not own:
+        if not picks:
             said = tuple(line for line in said if line.startswith("acquisition."))
         elif config.utility_model.architecture == "quadratic":
             quadratic.check(len(rounds))
@@ -207,7 +209,7 @@ def make(
         interpolation=tuple(interpolation),
         rounds=rounds,
         mock_pool=pool,
-        said=(*copies, *said, *(validation_set.warnings(config, problem, held_out_rounds) if own else ())),
+        said=(*copies, *said, *(validation_set.warnings(config, problem, held_out_rounds) if picks else ())),
     )
 
 
@@ -250,7 +252,7 @@ def training_settings(config: Config, problem: Problem, device: str = "cpu") -> 
     else:
         height, width, channels = problem.shape
         image_shape = (channels, height, width)
-    return TrainingSettings.from_config(
+    made = TrainingSettings.from_config(
         config.classifier,
         mean=problem.mean,
         std=problem.std,
@@ -260,6 +262,8 @@ def training_settings(config: Config, problem: Problem, device: str = "cpu") -> 
         reproducible=config.cluster.reproducible,
         embedding=embedding,
     )
+    rehearse(made, problem.labeled.labels)
+    return made
 
 
 def fit_input(

@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError, model_validator
 from rambo_ray import seeds
 from rambo_ray.config import loading
 from rambo_ray.config.explain import explain
-from rambo_ray.config.schema import Config, Count, CountOrNone, NonNegative, Section
+from rambo_ray.config.schema import Config, Count, CountOrNone, CountOrZero, NonNegative, Repeats, Section, Seed
 from rambo_ray.config.unread import unread
 from rambo_ray.errors import UserError, nearest
 
@@ -126,6 +126,9 @@ class Dimension(Section):
 KINDS = ("grid", "choice", "uniform", "loguniform", "randint", "remainder")
 
 
+_MOST_POINTS = 100_000
+
+
 class Search(Section):
     """How points are chosen."""
 
@@ -151,7 +154,7 @@ class ObjectiveWeights(Section):
 class Simulation(Section):
     """Acquisition inside S_0: folds, the share of labels each sees, and the share of the rest it acquires."""
 
-    folds: Count = 2
+    folds: Repeats = 2
     visible: Share = 0.5
     budget: Share = 0.2
 
@@ -160,12 +163,12 @@ class Space(Section):
     """A whole space file."""
 
     keys: Annotated[dict[str, Dimension], Field(min_length=1)]
-    seeds: Count | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 3
+    seeds: Repeats | Annotated[list[Seed], Field(min_length=1)] = 3
     search: Search = Field(default_factory=Search)
     scheduler: Scheduler = Field(default_factory=Scheduler)  # type: ignore[arg-type]
     objective: ObjectiveWeights = Field(default_factory=ObjectiveWeights)
     simulation: Simulation = Field(default_factory=Simulation)
-    num_workers: Annotated[int, Field(ge=0)] = 0
+    num_workers: CountOrZero = 0
     max_concurrent: CountOrNone = None
 
     def seed_list(self, base: Config) -> list[int]:
@@ -198,6 +201,12 @@ def points(space: Space, base: Config) -> list[dict[str, Any]]:
     grids = {key: d.grid for key, d in space.keys.items() if d.grid is not None}
     drawn = {key: d for key, d in space.keys.items() if d.drawn}
     found: list[dict[str, Any]] = []
+    count = math.prod(map(len, grids.values())) * ((space.search.samples or 1) if drawn else 1)
+    if count > _MOST_POINTS:
+        raise UserError(
+            f"keys: {' x '.join(grids) or 'search.samples'} makes {count:,} points, must be at most "
+            f"{_MOST_POINTS:,}; list fewer values, or draw some by search.method=random"
+        )
     for i in range((space.search.samples or 1) if drawn else 1):
         generator = seeds.generator(base.seed, "search", i)
         draws = {key: d.draw(generator) for key, d in drawn.items()}

@@ -48,8 +48,12 @@ def choose(config: UtilityModelConfig, shape: tuple[int, ...], classifier: str =
 
 
 def frozen_weights(kind: Features, config: UtilityModelConfig) -> ResNetFile | None:
-    """The weights that features of this kind need; raises UserError where they cannot be had."""
-    return ResNetFile(imagenet_weights(config)) if kind == "imagenet" else None
+    """The weights that u_hat's features want; None for others. Raises UserError where they cannot be had or used."""
+    if kind != "imagenet":
+        return None
+    found = ResNetFile(imagenet_weights(config))
+    frozen_resnet(found, config.imagenet_size)  # now, and not after the utility samples
+    return found
 
 
 def extract(

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rambo_ray.config import loading
+from rambo_ray.config import loading, safe_yaml
 from rambo_ray.config.schema import Config, PretrainingConfig, check_sizes, nested_sizes
 from rambo_ray.errors import UserError
 
@@ -134,7 +134,8 @@ class TestUnknownKeys:
 
     @pytest.mark.parametrize("value", ["[1, 2", "'a", "{a: 1, a: 2}", "!!int abc", "2020-13-45", "@a"])
     def test_a_value_that_is_not_yaml(self, value: str) -> None:
-        assert complaint(f"data.root={value}") == f"{f'data.root={value}'!r}: the value is not valid YAML; quote it"
+        line, said = complaint(f"data.root={value}"), f"{f'data.root={value}'!r}: the value is not valid YAML ("
+        assert line.startswith(said) and line.endswith("); quote it")
 
     @pytest.mark.parametrize("override", ["data=5", "data=", "data=[]", "data=digits", "data=true"])
     def test_a_section_is_no_value(self, override: str) -> None:
@@ -342,11 +343,11 @@ class TestRoundTrip:
         assert {"digits", "mnist", "fashion_mnist", "cifar10", "svhn"} <= names
         assert {f"{name}_smoke" for name in names if not name.endswith("_smoke")} <= names
 
-    @given(TEXT, st.floats(1e-300, 1e300), st.integers(0, 2**70))
+    @given(TEXT, st.floats(1e-300, 1e300), st.integers(0, 2**63 - 1))
     def test_whatever_the_values(self, text: str, rate: float, seed: int) -> None:
         changes = {"seed": seed, "data": {"root": text}, "classifier": {"learning_rate": rate}}
         config = loading.parse({**changes, "output": {"dir": text}})
-        assert loading.parse(yaml.load(loading.dump(config), loading._Loader)) == config
+        assert loading.parse(safe_yaml.parsed(loading.dump(config))) == config
 
     @pytest.mark.parametrize("name", ["1e3", "12", "true", "null", "~", ".5", "-1E5", "2020-01-01", "a: b", "", " x"])
     def test_a_folder_with_the_name_of_something_else(self, tmp_path: Path, name: str) -> None:

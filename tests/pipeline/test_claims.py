@@ -342,3 +342,29 @@ def test_the_manifest_of_a_streamed_pool_names_its_files(tmp_path: Path) -> None
     Streamed.fingerprint = "others"
     claim(tmp_path, Config(), problem=streamed)
     assert not (tmp_path / "selection.parquet").exists()
+
+
+class TestOnlyClaimed:
+    """A run that ended before anything was computed does not stand in the way of the corrected one."""
+
+    def test_any_key_may_be_corrected(self, tmp_path: Path) -> None:
+        wrong = loading.load(None, ["classifier.name=resnet18", "seed=1", "data.num_labeled=30"])
+        claim(tmp_path, wrong).write_text("data.json", "{}")
+        (tmp_path / "run.log").write_text("what was wrong")
+        claim(tmp_path, Config())
+        assert (tmp_path / "config.yaml").read_text() == loading.dump(Config())
+        assert not (tmp_path / claims.EARLIER).exists()
+
+    @pytest.mark.parametrize("name", ["utility_samples/part-1.parquet", "fit/state.pt", "manifest.json", "notes.txt"])
+    def test_what_was_computed_stays(self, name: str, tmp_path: Path) -> None:
+        claim(tmp_path, loading.load(None, ["seed=1"]))
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("computed")
+        with pytest.raises(UserError, match="holds a run with seed=1, this one has 0"):
+            claim(tmp_path, Config())
+
+    def test_a_configuration_that_somebody_has_written_is_theirs(self, tmp_path: Path) -> None:
+        (tmp_path / "config.yaml").write_text("method: mock_rounds\nseed: 1  # mine\n")
+        with pytest.raises(UserError, match="holds a run with seed=1, this one has 0"):
+            claim(tmp_path, Config())
+        assert (tmp_path / "config.yaml").read_text() == "method: mock_rounds\nseed: 1  # mine\n"

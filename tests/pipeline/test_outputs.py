@@ -154,7 +154,7 @@ class TestClaim:
 
     def test_a_value_of_two_lines_is_said_in_one(self, tmp_path: Path) -> None:
         own = ["data.name=own", "data.validation=b", "data.pool=c"]
-        claim(tmp_path, loading.load(None, [*own, r'data.labeled="two\nlines"']))
+        claim(tmp_path, loading.load(None, [*own, r'data.labeled="two\nlines"'])).write_text("metrics.json", "{}")
         line = refused(tmp_path, loading.load(None, [*own, "data.labeled=a"]))
         assert "holds a run with data.labeled=two lines, this one has a; " in line
 

@@ -6,12 +6,14 @@ They take part in benchmarks and backtests like the published ones. The batches 
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 
 from rambo_ray.acquisition.baselines.inputs import Strategy, StrategyInputs
 from rambo_ray.errors import UserError
 from rambo_ray.own import names
-from rambo_ray.own.names import Own
+from rambo_ray.own.names import Own, in_one_line
 
 KEY = "methods"
 
@@ -38,14 +40,25 @@ def registered() -> tuple[str, ...]:
     return tuple(_registered)
 
 
-def find(name: str) -> Own | None:
-    """The user's strategy that `name` means, None where it has no colon and was not registered.
+def find(name: str, key: str = KEY) -> Own | None:
+    """The user's strategy that `name` means as the value of `key`, None where it has no colon and was not registered.
 
-    Raises UserError for what cannot be imported.
+    Raises UserError for what cannot be imported, or called as strategies are.
     """
     if name in _registered:
         return _registered[name]
-    return names.find(name, KEY, (), "strategy") if ":" in name else None
+    if ":" not in name:
+        return None
+    found = names.find(name, key, (), "strategy")
+    try:
+        inspect.signature(names.loaded(name, found.pickled, key, (), "strategy")).bind("inputs", "budget", "generator")
+    except TypeError as error:
+        raise UserError(
+            f"{key}={name}: {in_one_line(error)}; must be callable as (inputs, budget, generator) and return positions"
+        ) from error
+    except ValueError:  # of a function in C nobody knows
+        pass
+    return found
 
 
 def pick(own: Own, inputs: StrategyInputs, budget: int, generator: np.random.Generator) -> np.ndarray:

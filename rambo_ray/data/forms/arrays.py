@@ -6,17 +6,21 @@ Nothing in them is ever unpickled: a file of somebody else's could run whatever 
 from __future__ import annotations
 
 import io
+import math
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rambo_ray.data import memory, places
 from rambo_ray.data.forms.listing import labels_of
 from rambo_ray.data.forms.source import Columns, Source, are_row_numbers, row_ids
 from rambo_ray.data.items import first_repeated
 from rambo_ray.data.labels import Labels, from_numbers
-from rambo_ray.data.places import File, reaching
+from rambo_ray.data.places import File, opened
 from rambo_ray.data.vectors import as_vectors
 from rambo_ray.errors import UserError, nearest
 
@@ -30,17 +34,14 @@ class Arrays(Source):
         """key: which of the three sets it is; given: arrays that have other names than the usual."""
         super().__init__(named)
         self.file, self.key = file, key
-        self.arrays = _loaded(file, named)
-        if file.suffix.lower() == ".npy":
-            self.name, self.form = "", "NumPy array (.npy)"
-        else:
-            self.name, self.form = _chosen(self.arrays, given.content, named), "NumPy arrays (.npz)"
+        self.name, self.arrays, self.known = _loaded(file, named, given)
+        self.form = "NumPy arrays (.npz)" if self.name else "NumPy array (.npy)"
         self.values = self.arrays[self.name]
         is_pixels = self.values.ndim >= 3 or self.name == IMAGES
         self.content = "pixels" if is_pixels else "embeddings"
         if self.values.ndim == 0 or not len(self.values):
             raise UserError(f"{named}: no rows; give an array of images or embeddings")
-        given.check(named, list(self.arrays))
+        given.check(named, self.known)
         self.given, self.id = given, given.id or ID
         for name in (given.label or LABEL, self.id):
             if name in self.arrays and self.arrays[name].shape != (len(self.values),):
@@ -52,7 +53,7 @@ class Arrays(Source):
     def __len__(self) -> int:
         return len(self.values)
 
-    def ids(self) -> tuple[str, ...]:
+    def stored_ids(self) -> tuple[str, ...]:
         if self.id not in self.arrays:
             return row_ids(self.key, len(self.values))
         given = self.arrays[self.id]
@@ -68,13 +69,12 @@ class Arrays(Source):
 
     @property
     def ids_are_shared(self) -> bool:
-        return self.id in self.arrays and not are_row_numbers(self.ids())
+        return self.id in self.arrays and not are_row_numbers(self.stored_ids())
 
-    def labels(self) -> Labels:
-        known = [name for name in self.arrays if name]
-        if not known:
+    def stored_labels(self) -> Labels:
+        if not self.name:
             raise UserError(f"{self.named}: is one array alone, without classes; save an .npz with an array '{LABEL}'")
-        name = self.given.label_in(self.named, known, LABEL, "array")
+        name = self.given.label_in(self.named, self.known, LABEL, "array")
         given = self.arrays[name]
         if given.dtype.kind in "US":
             return labels_of(_text(given, self.named), self.named)
@@ -103,16 +103,21 @@ def _pixels(values: npt.NDArray[Any], named: str) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def _loaded(file: File, named: str) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a file by their names, "" for the one of an .npy."""
+def _loaded(file: File, named: str, given: Columns) -> tuple[str, dict[str, npt.NDArray[Any]], list[str]]:
+    """The name of the array that is looked at, "" for the one of an .npy; it, labels and ids; all names there are."""
     try:
-        with reaching(named):
-            content = file if isinstance(file, Path) else io.BytesIO(file.read_bytes())
-        found = np.load(content, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"": found}
-        with found:
-            return {name: found[name] for name in found.files}
+        with opened(file) if isinstance(file, Path) else io.BytesIO(places.content(file, named)) as content:
+            if file.suffix.lower() == ".npy":
+                _check_header(content, named)
+                return "", {"": np.lib.format.read_array(content, allow_pickle=False)}, []
+            with zipfile.ZipFile(content) as archive:
+                sizes = {i.filename[:-4]: i.file_size for i in archive.infolist() if i.filename.endswith(".npy")}
+                chosen = _chosen(list(sizes), given.content, named)
+                wanted = [
+                    name for name in dict.fromkeys((chosen, given.label or LABEL, given.id or ID)) if name in sizes
+                ]
+                memory.check_bytes(sum(sizes[name] for name in wanted), named, "give fewer rows")
+                return chosen, {name: _member(archive, name, named) for name in wanted}, list(sizes)
     except UserError:
         raise
     except ValueError as error:
@@ -126,7 +131,35 @@ def _loaded(file: File, named: str) -> dict[str, npt.NDArray[Any]]:
         raise UserError(f"{named}: not a readable NumPy file ({_short(error)}); save it anew") from error
 
 
-def _chosen(arrays: dict[str, npt.NDArray[Any]], column: str | None, named: str) -> str:
+def _member(archive: zipfile.ZipFile, name: str, named: str) -> npt.NDArray[Any]:
+    """An array of an .npz. Raises ValueError where its header says more than there is."""
+    with archive.open(f"{name}.npy") as header:
+        _check_header(header, named, archive.getinfo(f"{name}.npy").file_size)
+    with archive.open(f"{name}.npy") as content:
+        return np.lib.format.read_array(content, allow_pickle=False)
+
+
+def _check_header(content: Any, named: str, size: int | None = None) -> None:
+    """Raise UserError where an array says that it holds more bytes than follow; size: of the file, default: to its end.
+
+    Room would be made for it else before anything is read. Where there is a place to go back to, it does.
+    """
+    begin = content.tell()
+    version = np.lib.format.read_magic(content)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(content)
+    if size is None:
+        data, size = content.tell(), content.seek(0, io.SEEK_END)
+        content.seek(begin)
+    else:
+        data = content.tell()
+    if not kind.hasobject and math.prod(shape) * kind.itemsize > size - data:
+        raise UserError(
+            f"{named}: its header says {list(shape)} of {kind}, but only {size - data:,} bytes follow; save it anew"
+        )
+
+
+def _chosen(arrays: Sequence[str], column: str | None, named: str) -> str:
     known = ", ".join(arrays)
     if column is not None:
         if column not in arrays:

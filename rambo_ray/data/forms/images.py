@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rambo_ray.data import names
 from rambo_ray.data.decoding import BATCH, Encoded, Missing
 from rambo_ray.data.forms import classes
 from rambo_ray.data.forms.kinds import Kinds
@@ -27,6 +28,7 @@ class ImageFiles(Source):
     def __init__(self, named: str, form: str, base: File, kinds: Kinds, class_level: int | None) -> None:
         """kinds: of all files that there are; class_level: which folder is the class, see `classes.of_paths`."""
         super().__init__(named)
+        names.check(kinds.images, named)  # now, and not after a million of them were decoded
         self.form, self.base, self.paths, self.class_level = form, base, kinds.images, class_level
         self.unreadable = Counter(kinds.unreadable)
         self.skipped = Counter(kinds.other)
@@ -36,10 +38,10 @@ class ImageFiles(Source):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def ids(self) -> tuple[str, ...]:
+    def stored_ids(self) -> tuple[str, ...]:
         return tuple(self.paths)
 
-    def labels(self) -> Labels:
+    def stored_labels(self) -> Labels:
         return from_names(classes.of_paths(self.paths, self.class_level, self.named))
 
     def encoded(self) -> Iterator[Sequence[Encoded]]:

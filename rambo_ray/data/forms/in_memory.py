@@ -30,14 +30,14 @@ class InMemory(Source):
     def __len__(self) -> int:
         return len(self.held)
 
-    def ids(self) -> tuple[str, ...]:
+    def stored_ids(self) -> tuple[str, ...]:
         return self.held.ids or row_ids(self.key, len(self.held))
 
     @property
     def ids_are_shared(self) -> bool:
         return self.held.ids is not None and not are_row_numbers(self.held.ids)
 
-    def labels(self) -> Labels:
+    def stored_labels(self) -> Labels:
         return self.held.classes(self.named)
 
     def encoded(self) -> Iterator[Sequence[Encoded]]:

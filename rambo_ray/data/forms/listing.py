@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rambo_ray.data import names
 from rambo_ray.data.decoding import Encoded
 from rambo_ray.data.forms.images import contents
 from rambo_ray.data.forms.source import Columns, Source, are_row_numbers, missing, row_ids
 from rambo_ray.data.items import first_repeated
 from rambo_ray.data.labels import Labels, from_names, from_numbers
-from rambo_ray.data.places import File, at, is_address, reaching
+from rambo_ray.data.places import File, at, content, is_address
 from rambo_ray.errors import UserError
 
 PATH, LABEL, ID = "path", "label", "id"
@@ -52,11 +53,12 @@ class ListedFiles(Source):
             raise UserError(f"{named}: no rows; give a list that names images")
         if "" in self.paths:
             raise UserError(f"{named} row {self.paths.index('')}: no path; fill or remove the row")
+        names.check(self.columns.get(self.id, self.paths), named)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def ids(self) -> tuple[str, ...]:
+    def stored_ids(self) -> tuple[str, ...]:
         given = self.columns.get(self.id)
         if given is not None:
             repeated = first_repeated(given)
@@ -73,7 +75,7 @@ class ListedFiles(Source):
     def ids_are_shared(self) -> bool:
         return self.id in self.columns and not are_row_numbers(self.columns[self.id])
 
-    def labels(self) -> Labels:
+    def stored_labels(self) -> Labels:
         return labels_of(self.columns[self.given.label_in(self.named, list(self.columns), LABEL)], self.named)
 
     def files(self) -> list[File]:
@@ -103,17 +105,15 @@ def labels_of(values: Sequence[str], named: str) -> Labels:
     return from_names(values)
 
 
-def header(file: File, named: str) -> list[str]:
+def column_names(file: File, named: str) -> list[str]:
     """The names of a list's columns."""
     return list(_columns(file, named)[0])
 
 
 def _columns(file: File, named: str) -> tuple[dict[str, list[str]], str]:
     """Each column by its name, and the separator."""
-    with reaching(named):
-        content = file.read_bytes()
     try:
-        text = content.decode("utf-8-sig")
+        text = content(file, named).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{named}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     first = text.partition("\n")[0]
@@ -121,16 +121,18 @@ def _columns(file: File, named: str) -> tuple[dict[str, list[str]], str]:
     separator = separator if separator in first else ","
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        names = [name.strip() for name in next(rows, [])]
+        header = [name.strip() for name in next(rows, [])]
         table = [row for row in rows if row]
     except csv.Error as error:
         raise UserError(f"{named}: not a readable CSV file (line {rows.line_num}: {error}); write it anew") from error
-    if (repeated := first_repeated(names)) is not None:
+    if not header:
+        raise UserError(f"{named}: is empty; give a list with a first line that names its columns, such as path,label")
+    if (repeated := first_repeated(header)) is not None:
         raise UserError(f"{named}: has the column '{repeated}' twice; rename one")
     for number, row in enumerate(table):
-        if len(row) != len(names):
+        if len(row) != len(header):
             raise UserError(
-                f"{named} row {number}: {len(row)} values, but the first line names {len(names)} columns; quote values "
-                "that hold separators"
+                f"{named} row {number}: {len(row)} values, but the first line names {len(header)} columns; quote "
+                "values that hold separators"
             )
-    return {name: [row[i].strip() for row in table] for i, name in enumerate(names)}, separator
+    return {name: [row[i].strip() for row in table] for i, name in enumerate(header)}, separator

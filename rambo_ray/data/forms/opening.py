@@ -128,7 +128,7 @@ def _of_kinds(named: str, key: str, data: DataConfig, base: File, found: Kinds, 
 def _lists_images(file: File, named: str, data: DataConfig) -> bool:
     """Whether a CSV beside images is a list of them, and not just any table."""
     try:
-        return (data.column or listing.PATH) in listing.header(file, named)
+        return (data.column or listing.PATH) in listing.column_names(file, named)
     except UserError:
         return False
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rambo_ray.config.schema import DataConfig
+from rambo_ray.data import names
 from rambo_ray.data.decoding import Encoded
 from rambo_ray.data.labels import Labels
 from rambo_ray.errors import UserError, nearest
@@ -81,18 +82,33 @@ class Source(ABC):
     def __len__(self) -> int:
         """N."""
 
-    @abstractmethod
     def ids(self) -> tuple[str, ...]:
-        """Distinct names [N]. Raises UserError for ids that are given, but repeat themselves."""
+        """Distinct names [N]. Raises UserError for ids that repeat themselves, and such as `names.check` refuses."""
+        found = self.stored_ids()
+        names.check(found, self.named)
+        return found
+
+    @abstractmethod
+    def stored_ids(self) -> tuple[str, ...]:
+        """The same, whatever they hold."""
 
     @property
     def ids_are_shared(self) -> bool:
         """Whether the same id in another set means the same thing: its owner gave it, and it is no row number."""
         return False
 
-    @abstractmethod
     def labels(self) -> Labels:
         """The class of each. Raises UserError where there are none, or bad ones."""
+        found = self.stored_labels()
+        names.check(found.names, self.named, "classes")
+        if "" in (name.strip() for name in found.names):
+            count = int((found.codes == [name.strip() for name in found.names].index("")).sum())
+            raise UserError(f"{self.named}: the class of {count:,} images is an empty name; name it, or remove them")
+        return found
+
+    @abstractmethod
+    def stored_labels(self) -> Labels:
+        """The same, whatever they are called."""
 
     def encoded(self) -> Iterator[Sequence[Encoded]]:
         """The images as stored, in order and in batches; of content "images"."""

@@ -51,14 +51,14 @@ class Tables(Source):
     def __len__(self) -> int:
         return self._count
 
-    def ids(self) -> tuple[str, ...]:
+    def stored_ids(self) -> tuple[str, ...]:
         return self._ids
 
     @property
     def ids_are_shared(self) -> bool:
         return parquet.has_ids(self.files, self.given.id) and not are_row_numbers(self._ids)
 
-    def labels(self) -> Labels:
+    def stored_labels(self) -> Labels:
         for file in self.files:
             column = self.given.label_in(str(file), table_files.schema(file).names, parquet.LABEL_COLUMN)
         return parquet.read_labels(self.files, column)

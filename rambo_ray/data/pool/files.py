@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rambo_ray.data import parquet, table_files
+from rambo_ray.data import names, parquet, table_files
 from rambo_ray.data.decoding import decode_each
 from rambo_ray.data.images import Format
 from rambo_ray.data.places import File
@@ -95,7 +95,7 @@ class PoolFiles:
         id_column: which column has the pool's ids, None: `id`, where there is one.
         Raises UserError for a damaged file, and ids that repeat themselves.
         """
-        files = tuple(_file(path) for path in paths)
+        files = tuple(_file(path, column) for path in paths)
         schemas = [table_files.schema(path) for path in paths]
         id_column = _id_column(paths, schemas, column, frozenset(known), id_column or parquet.ID_COLUMN)
         return cls(files, column, id_column, shape, wanted if wanted.like is not None else None)
@@ -229,10 +229,11 @@ class Read:
         return Rows(rows, ids, array, errors, unlike)
 
 
-def _file(path: File) -> PoolFile:
+def _file(path: File, column: str) -> PoolFile:
     if isinstance(path, Path):
         path = path.resolve()
     with table_files.parquet_file(path) as opened:
+        table_files.check_size(opened, path, column)
         footer = opened.metadata
         groups = tuple(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
     named = "\n".join(map(str, (path, *_size_and_time(path), groups)))
@@ -328,7 +329,9 @@ def _ids(paths: Sequence[File], column: str) -> Iterator[list[str]]:
     for path in paths:
         with table_files.parquet_file(path) as opened:
             for batch in opened.iter_batches(IDS_AT_ONCE, columns=[column]):
-                yield _strings(_inner(batch, column))
+                ids = _strings(table_files.checked(_inner(batch, column), path, column))
+                names.check([name for name in ids if name], str(path))
+                yield ids
 
 
 def _inner(batch: pa.RecordBatch, column: str) -> pa.Array:
