@@ -56,6 +56,8 @@ def leave_out(measured: Measured) -> Measured:
 
 def check(config: Config, measured: Measured, wanted: int) -> None:
     """Raise RunError, with the numbers, where what is left of `wanted` pairs is too little to fit u_hat to."""
+    if not wanted:
+        return
     left = measured.num_pairs
     why = f"{left} of {wanted} are left, less than half" if 2 * left < wanted else None
     try:

@@ -19,7 +19,7 @@ from rambo_ray.utility_samples.store import SampleStore
 
 from .problems import rounds, smoke
 
-QUICK = ("utility_model.outer_epochs=2", "cluster.max_tries=1", "output.report_images=4")
+ONE_TRY = ("cluster.max_tries=1", "output.report_images=4")
 
 
 def deadly(monkeypatch: pytest.MonkeyPatch, sets: Sequence[tuple[int, ...]]) -> None:
@@ -44,10 +44,9 @@ def quarantined(folder: Path) -> list[tuple[int, int, int]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("fits_here")
 def test_the_paper_s_run_goes_on_without_them(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    execute(smoke(*QUICK, f"output.dir={tmp_path / 'whole'}"))
-    table = [r for p in (tmp_path / "whole" / "utility_samples").glob("part-*") for r in pq.read_table(p).to_pylist()]
+    table = [r for p in (finished_run / "utility_samples").glob("part-*") for r in pq.read_table(p).to_pylist()]
     chosen = [next(r for r in table if r["pair_id"] == 3), next(r for r in table if r["iteration"] == 1)]
     places = sorted((r["pair_id"], r["iteration"], r["size"]) for r in chosen)
     capsys.readouterr()
@@ -55,7 +54,7 @@ def test_the_paper_s_run_goes_on_without_them(
         deadly(patch, [tuple(r["indices"]) for r in chosen])
         selections = []
         for _ in range(2):  # the second tries them again, in vain
-            execute(smoke(*QUICK, f"output.dir={tmp_path / 'run'}"))
+            execute(smoke(*ONE_TRY, f"output.dir={tmp_path / 'run'}"))
             said = capsys.readouterr().out
             assert "2 sets killed their workers 1 times and are left out (quarantined):" in said
             assert "pair 3, " in said and "S_1, " in said and "5 of 6 pairs; the same command tries them again" in said
@@ -66,11 +65,9 @@ def test_the_paper_s_run_goes_on_without_them(
         {r["sample_id"] for r in table} - {r["sample_id"] for r in chosen}
     )
     # Whatever killed them is gone: they are measured, and the run is what it would have been.
-    metrics = execute(smoke(*QUICK, f"output.dir={tmp_path / 'run'}"))
+    metrics = execute(smoke(*ONE_TRY, f"output.dir={tmp_path / 'run'}"))
     assert metrics["collect"]["retrained"] == 2 and quarantined(tmp_path / "run") == []
-    assert (tmp_path / "run" / "selection.parquet").read_bytes() == (
-        tmp_path / "whole" / "selection.parquet"
-    ).read_bytes()
+    assert (tmp_path / "run" / "selection.parquet").read_bytes() == (finished_run / "selection.parquet").read_bytes()
 
 
 def test_where_all_sets_kill_the_run_ends_soon_and_says_so(
