@@ -98,7 +98,7 @@ def test_whatever_cannot_be_written_the_same_command_ends_with_the_same_selectio
 
     rendered = run.render
     monkeypatch.setattr(run, "render", cannot)
-    made = f". The selection is made: {folder / picked}\n"
+    made = f". The selection is made: {folder / picked}; see "
     failing(
         "the report could not be made (ValueError: no such font at all); the same command again makes it, and trains "
         f"no utility sample anew{made}"
