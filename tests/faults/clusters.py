@@ -86,7 +86,7 @@ def workers(named: str) -> list[psutil.Process]:
 class Killing(threading.Thread):
     """Kills one worker that calls itself `named`, as soon as there is one and `when` holds."""
 
-    def __init__(self, named: str, when: Callable[[], bool] = lambda: True, within_s: float = 60.0) -> None:
+    def __init__(self, named: str, when: Callable[[], bool] = lambda: True, within_s: float = 600.0) -> None:
         super().__init__(daemon=True)
         self.named, self.when, self.within_s = named, when, within_s
         self.killed: int | None = None
