@@ -19,11 +19,13 @@ from pathlib import Path
 
 import torch
 
+import rambo_ray
 from rambo_ray import numerics
 from rambo_ray.classifier import kernels
 from rambo_ray.classifier.abilities import Abilities
 
 # What computes, by the name it is installed under.
+OWN = "rambo_ray"
 COMPUTING = ("torch", "numpy", "scipy", "scikit-learn", "POT", "torchvision", "timm")
 
 # Of /proc/cpuinfo: what kind of CPU it is (x86 or Arm), and the instruction sets among its flags.
@@ -49,8 +51,12 @@ class Machine:
     abilities: Abilities = field(compare=False)
 
     def arithmetic(self, reproducible: numerics.Reproducible) -> str:
-        """A digest of all that its results' bits depend on, but for kernels and GPUs."""
-        parts = [self.software, self.cpu if reproducible == "machine" else reproducible]
+        """A digest of all that its results' bits depend on, but for kernels, GPUs and this package's own files.
+
+        The files of a checkout may change while a run goes on, which is no reason to end it.
+        """
+        installed = [pair for pair in self.software if pair[0] != OWN]
+        parts = [rambo_ray.__version__, installed, self.cpu if reproducible == "machine" else reproducible]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -80,7 +86,7 @@ def arithmetic(reproducible: numerics.Reproducible) -> str:
 @functools.cache
 def software() -> tuple[tuple[str, str], ...]:
     """What is installed here that computes, by name, with its version; of this package also what its files hold."""
-    found = [("Python", ".".join(platform.python_version_tuple()[:2])), ("rambo_ray", source_digest())]
+    found = [("Python", ".".join(platform.python_version_tuple()[:2])), (OWN, source_digest())]
     for name in COMPUTING:
         try:
             found.append((name, torch.__version__ if name == "torch" else version(name)))

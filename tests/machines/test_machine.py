@@ -64,6 +64,14 @@ def test_sources_are_known_by_their_names_and_content(tmp_path: Path) -> None:
     assert len({first, second, machine.source_digest.__wrapped__(tmp_path)}) == 3
 
 
+def test_files_that_change_during_a_run_do_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, installed = machine.arithmetic.__wrapped__("machine"), dict(machine.software())
+    monkeypatch.setattr(machine, "software", lambda: tuple((installed | {"rambo_ray": "edited"}).items()))
+    assert machine.arithmetic.__wrapped__("machine") == before
+    monkeypatch.setattr(machine, "software", lambda: tuple((installed | {"torch": "another"}).items()))
+    assert machine.arithmetic.__wrapped__("machine") != before
+
+
 def test_this_machine_agrees_with_itself() -> None:
     here = machine.this()
     assert here.arithmetic("machine") == machine.arithmetic("machine") != machine.arithmetic("any_x86")
