@@ -50,7 +50,9 @@ def agreed(reproducible: Reproducible, gpus: float) -> Agreement:
     told = _asked(found, names, ray.remote(_machine), options)
     if not told:
         raise RunError("no node of the cluster answers; look at 'ray status'")
-    return agreement.agree({names[key]: told[key] for key in told}, machine.this(), reproducible, gpus > 0)
+    alone = set(told) == {ray.get_runtime_context().get_node_id()}
+    driver = None if alone else machine.this()
+    return agreement.agree({names[key]: told[key] for key in told}, driver, reproducible, gpus > 0)
 
 
 def check_folder(folder: Path, key: str = "output.dir") -> None:

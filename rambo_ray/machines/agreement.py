@@ -29,8 +29,8 @@ class Agreement:
     said: str | None = None
 
 
-def agree(nodes: Mapping[str, Machine], driver: Machine, reproducible: Reproducible, on_gpus: bool) -> Agreement:
-    """What the nodes, by name, have in common; driver: where the command itself runs.
+def agree(nodes: Mapping[str, Machine], driver: Machine | None, reproducible: Reproducible, on_gpus: bool) -> Agreement:
+    """What the nodes, by name, have in common; driver: where the command itself runs, None: on the one node there is.
 
     Raises UserError, with the nodes' names, where they have other versions of what computes, or where bits would
     depend on which of them computed what.
@@ -66,8 +66,8 @@ def _without_kernels(nodes: Mapping[str, Machine]) -> str:
     return f"{why}: mnist_net trains in torch on all nodes, several times slower; install the same compiler on each"
 
 
-def _same_software(nodes: Mapping[str, Machine], driver: Machine) -> None:
-    every = {**nodes, "the driver": driver}
+def _same_software(nodes: Mapping[str, Machine], driver: Machine | None) -> None:
+    every = {**nodes} if driver is None else {**nodes, "the driver": driver}
     for package in dict.fromkeys(name for machine in every.values() for name, _ in machine.software):
         versions: dict[str, list[str]] = {}
         for node, machine in every.items():
