@@ -202,7 +202,7 @@ def test_a_whole_run_whose_trainer_loses_a_worker_picks_what_one_process_picks(
     killing.start()
     wide = on(session, 3, fit_workers=2)
     outcome = run(plan.make(config, problem), problem, revealed, wide, tmp_path, Stages(stream=io.StringIO()))
-    killing.join()
+    killing.join(timeout=5)
     assert killing.killed is not None
     expected = select(config)
     for name in ("pool_index", "step", "utility", "margin"):
