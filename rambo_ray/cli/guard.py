@@ -32,6 +32,7 @@ LINGER_S = 15.0
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl
 _LOOKS_S = 0.5
+_PATIENCE_WITH_KILLED_S = 5.0  # a busy machine takes its time to bury them
 _LARGE = {"numpy", "torch", "ray"}  # with threads of their own, and memory to hold twice
 
 
@@ -163,27 +164,28 @@ class _Seen:
 
 
 def _end_what_is_left() -> None:
-    """Kill what the child has left behind, and what that leaves behind in turn: raylet, GCS, workers of a local Ray."""
-    until = time.monotonic() + 2.0
-    while (left := _children()) and time.monotonic() < until:
+    """Kill what the child has left behind, and what that has started: raylet, GCS and workers of a local Ray."""
+    until = time.monotonic() + _PATIENCE_WITH_KILLED_S
+    while (left := _descendants(os.getpid())) and time.monotonic() < until:
         for pid in left:
-            os.kill(pid, signal.SIGKILL)  # not buried yet, so it cannot be another's
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         time.sleep(0.02)
 
 
-def _children() -> list[int]:
-    own, found = os.getpid(), []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-            except (OSError, IndexError, ValueError):  # it has ended meanwhile
-                continue
-            if parent == own:
-                found.append(int(entry.name))
+def _descendants(ancestor: int) -> set[int]:
+    """Processes that `ancestor` has started, and those that they have."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(OSError):  # it has ended meanwhile
+                parents[int(entry)] = int(Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    found, new = set[int](), {ancestor}
+    while new := {pid for pid, parent in parents.items() if parent in new}:
+        found |= new
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,9 @@ from ray.exceptions import AuthenticationError
 from rambo_ray import ends
 from rambo_ray.errors import RunError, UserError
 from rambo_ray.run_log import LOG
+
+_PATIENCE_S = 10.0  # with a machine that does not answer
+_START = "start it with 'ray start --head', or leave cluster.address out (RAY_ADDRESS unset) for a local Ray"
 
 
 @contextmanager
@@ -46,24 +50,40 @@ def local() -> Iterator[None]:
 def connecting(address: str) -> Iterator[None]:
     """The body joins the cluster at `address`. Raises UserError where it cannot."""
     LOG.info("connecting to the Ray at %s", address)
+    _refuse_nobody(address)
     try:
         yield
     except AuthenticationError as error:
-        raise UserError(
-            f"cluster.address={address}: the cluster wants its token, and RAY_AUTH_MODE is "
-            f"{os.environ.get('RAY_AUTH_MODE', 'not set')}; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-            "~/.ray/auth_token to the cluster's"
-        ) from error
+        raise UserError(f"cluster.address={address}: the cluster wants its token; {_token()}") from error
     except Exception as error:
         reason = _words(error)
-        remedy = (
-            "start it with 'ray start --head', or leave cluster.address out (and RAY_ADDRESS unset) for a local Ray"
-        )
+        # Ray says in its own lines alone that it was the token; that somebody listens there is known by now.
+        remedy = f"if it wants a token, {_token()}; else see that it is a Ray: 'ray status --address {address}'"
         if "version mismatch" in reason.lower():
             remedy = "install the cluster's versions of Ray and Python here, or submit the command as a job there"
         raise UserError(f"cluster.address={address}: cannot connect ({reason}); {remedy}") from error
     finally:
         ends.heed_again()
+
+
+def _refuse_nobody(address: str) -> None:
+    """Raise UserError where nobody listens at HOST:PORT: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # auto, or another form that Ray knows
+    if host in ("127.0.0.1", "localhost"):
+        host = ray.util.get_node_ip_address()  # as Ray takes it
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cluster.address={address}: cannot connect ({reason}); {_START}") from error
+
+
+def _token() -> str:
+    """How to come by a cluster's token."""
+    mode = os.environ.get("RAY_AUTH_MODE", "not set")
+    return f"set RAY_AUTH_MODE=token (it is {mode}), and RAY_AUTH_TOKEN or ~/.ray/auth_token to the cluster's"
 
 
 def _remedy(error: Exception) -> str:
