@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -32,14 +25,6 @@ from .problems import SMOKE, digits, smoke
 
 ROOT = Path(__file__).parents[2]
 main = partial(program.job, "run")
-
-
-def job(*arguments: str) -> list[str]:
-    return [sys.executable, "jobs/run.py", "--config", SMOKE, "method=paper", *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def executed(folder: Path, *overrides: str) -> bytes:
@@ -109,28 +94,6 @@ def test_pool_labels_are_never_read_by_the_selection(
     outcome = run(plan.make(smoke(), problem), problem, poisoned, session, tmp_path, Stages(stream=io.StringIO()))
     picked = pq.read_table(finished_run / "selection.parquet").to_pydict()
     assert outcome.selection.pool_index.tolist() == picked["pool_index"]
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_to_the_same_selection(finished_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    arguments = ("--output", str(folder), "cluster.address=local", "cluster.num_workers=2")
-    process = subprocess.Popen(job(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("utility_samples/part-*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    children = psutil.Process(process.pid).children(recursive=True)
-    for killed in (process, *children):  # as when the machine goes down
-        with suppress(psutil.NoSuchProcess):
-            killed.send_signal(signal.SIGKILL)
-    process.wait()
-    psutil.wait_procs(children, timeout=20)
-    assert not (folder / "selection.parquet").exists()
-    done = subprocess.run(job(*arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "22 images picked in" in done.stdout
-    assert json.loads((folder / "metrics.json").read_text())["collect"]["retrained"] < 19
-    assert (folder / "selection.parquet").read_bytes() == (finished_run / "selection.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -33,7 +26,7 @@ from rambo_ray.progress import Stages
 from rambo_ray.rambo import run
 
 from ..without_ray import select
-from .problems import ROOT, SMOKE, digits, rounds
+from .problems import digits, rounds
 
 # With nothing held out u_hat is followed, whatever it is worth: six pairs of rounds make no good one.
 FOLLOWED = ("utility_samples.num_held_out=0", "classifier.max_epochs=5")
@@ -197,25 +190,3 @@ def test_second_opinions_have_not_seen_what_they_are_asked_of(
         assert set(shown) == {i for i in range(109) if training.part[i] != number}
         assert train_set.labels[40:].tolist() == labels[shown].tolist(), "what was rejected is a class of its own"
     assert len(sets) == 3 and np.bincount(training.part).tolist() == [37, 36, 36]
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_to_the_same_selection(finished: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    command = [sys.executable, "jobs/run.py", "--config", SMOKE, "--output", str(folder), *FOLLOWED,
-               "cluster.address=local", "cluster.num_workers=2"]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("utility_samples/part-*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    children = psutil.Process(process.pid).children(recursive=True)
-    for killed in (process, *children):  # as when the machine goes down
-        with suppress(psutil.NoSuchProcess):
-            killed.send_signal(signal.SIGKILL)
-    process.wait()
-    psutil.wait_procs(children, timeout=20)
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert metrics_of(folder)["collect"]["retrained"] < 12
-    assert (folder / "selection.parquet").read_bytes() == (finished / "selection.parquet").read_bytes()

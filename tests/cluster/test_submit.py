@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from .problems import SMOKE
 
@@ -27,7 +28,8 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_a_submitted_job_writes_its_selection(tmp_path: Path) -> None:
+def test_a_submitted_job_writes_its_selection_and_strangers_are_refused(tmp_path: Path) -> None:
+    """Beside it a job whose results would be deleted with its copy, and clients without the cluster's token."""
     port, dashboard = free_port(), free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
@@ -49,14 +51,35 @@ def test_a_submitted_job_writes_its_selection(tmp_path: Path) -> None:
                 if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
                     break
             time.sleep(0.5)
-        submitted = subprocess.run(
-            [str(BIN / "ray"), "job", "submit", "--address", f"http://127.0.0.1:{dashboard}", "--working-dir", ".",
-             "--", "python", "jobs/run.py", "--config", SMOKE, "method=paper", "--output", str(tmp_path / "run")],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400,
-        )  # fmt: skip
-        assert submitted.returncode == 0, submitted.stdout[-3000:] + submitted.stderr[-3000:]
-        assert "22 images picked in" in submitted.stdout
+
+        def running(*command: str, **variables: str) -> subprocess.Popen[str]:
+            return subprocess.Popen(
+                command, cwd=ROOT, env={**environment, **variables}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True,
+            )  # fmt: skip
+
+        address = f"http://127.0.0.1:{dashboard}"
+        submit = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--"]
+        job = ["python", "jobs/run.py", "--config", SMOKE, "method=paper", "--output"]
+        strange = {"RAY_AUTH_TOKEN": "f" * 64}
+        own = f"{ray.util.get_node_ip_address()}:{port}"
+        submitted = running(*submit, *job, str(tmp_path / "run"))
+        relative = running(*submit, *job, "run")
+        uninvited = running(*submit, *job, str(tmp_path / "other"), **strange)
+        stranger = running(str(BIN / "python"), "jobs/plan.py", "--config", SMOKE, f"cluster.address={own}", **strange)
+
+        said, errors = submitted.communicate(timeout=400)
+        assert submitted.returncode == 0, said[-3000:] + errors[-3000:]
+        assert "22 images picked in" in said
         assert pq.read_table(tmp_path / "run" / "selection.parquet").num_rows == 22
+        said, errors = relative.communicate(timeout=200)
+        assert relative.returncode == 1 and "--output run: lies in the job's copy of its working directory" in said
+        said, errors = uninvited.communicate(timeout=200)
+        assert uninvited.returncode != 0 and not (tmp_path / "other").exists(), said + errors
+        said, errors = stranger.communicate(timeout=200)
+        assert stranger.returncode == 2, said + errors
+        last = errors.strip().rpartition("\n")[2]
+        assert last.startswith(f"plan.py: error: cluster.address={own}: cannot connect") and "RAY_AUTH_TOKEN" in last
     finally:
         children = psutil.Process(head.pid).children(recursive=True)
         os.killpg(head.pid, signal.SIGTERM)
