@@ -6,6 +6,7 @@ when, how and in which stage.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -106,4 +107,9 @@ def test_a_command_killed_at_any_moment_goes_on_to_the_same_selection(method: st
             assert finished(process, folder) == expected
             number += 1
             folder = tmp_path / f"run-{number}"
+    kept = list(folder.glob("utility_samples/part-*.parquet"))
     assert finished(started(method, folder), folder) == expected
+    retrained = [
+        json.loads((each / "metrics.json").read_text())["collect"]["retrained"] for each in (folder, undisturbed)
+    ]
+    assert retrained[0] < retrained[1] or not kept  # what was measured is not measured again
