@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rambo_ray
+from rambo_ray import ends
 from rambo_ray.benchmark import experiment
 from rambo_ray.cli import commands, entry, main, overview, ready
 from rambo_ray.cli.commands import COMMANDS
@@ -79,6 +80,7 @@ def test_the_first_argument_names_the_command(work: list[tuple[str, argparse.Nam
 def test_the_process_arguments_are_the_default(
     work: list[tuple[str, argparse.Namespace]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ends, "heed", lambda: None)  # this process is pytest's
     monkeypatch.setattr(sys, "argv", ["rambo", "run", "--dry-run"])
     assert main.main() == 0 and work[0][1].dry_run
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--budgets", "5,10"])
