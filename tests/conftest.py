@@ -30,10 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be installed
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under `-n 2` a file's tests stay in one process, for its fixtures, and so do all that share the one Ray.
+    """Under `-n 2` a file's tests stay in one process, for its fixtures, and so do those that share a Ray.
 
-    The latter take longest and begin, beside the tests of faults, which kill clusters and processes of their own, one
-    after the other. (--dist loadgroup would do, but forms no groups with pytest 9 and xdist 3.8.)
+    These are two halves of about the same length, so that two processes end together; they take longest and begin,
+    beside the tests of faults, which kill clusters and processes of their own, one after the other. (--dist loadgroup
+    would do, but forms no groups with pytest 9 and xdist 3.8.)
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -41,7 +42,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             folders = Path(file).parent.parts
-            return "ray" if "cluster" in folders else "faults" if "faults" in folders else file
+            if "cluster" in folders:
+                return "ray, first half" if Path(file).name < "test_j" else "ray, second half"
+            return "faults" if "faults" in folders else file
 
     if config.getvalue("dist") != "load":
         return None  # somebody wants it otherwise
