@@ -71,13 +71,18 @@ def _refuse_nobody(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
         return  # auto, or another form that Ray knows
+    hosts = [host.strip("[]")]
     if host in ("127.0.0.1", "localhost"):
-        host = ray.util.get_node_ip_address()  # as Ray takes it
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cluster.address={address}: cannot connect ({reason}); {_START}") from error
+        hosts.append(ray.util.get_node_ip_address())  # Ray takes either for the other
+    errors: list[OSError | OverflowError] = []
+    for each in hosts:
+        try:
+            socket.create_connection((each, int(port)), timeout=_PATIENCE_S).close()
+            return
+        except (OSError, OverflowError) as error:
+            errors.append(error)
+    reason = getattr(errors[0], "strerror", None) or errors[0]
+    raise UserError(f"cluster.address={address}: cannot connect ({reason}); {_START}") from errors[0]
 
 
 def _token() -> str:
