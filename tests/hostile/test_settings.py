@@ -315,6 +315,6 @@ def test_a_run_that_failed_before_it_computed_does_not_block_the_corrected_one(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", interrupted)
     for keys in ((), ("seed=5", "classifier.max_epochs=3"), ("data.channels=3",)):
-        line = ["run", *OWN, *SMALL, *keys, "cluster.address=nowhere:1", "--output", "out"]
+        line = ["run", *OWN, *SMALL, *keys, "cluster.address=auto", "--output", "out"]
         assert main(line) == 130 and "holds a run" not in capsys.readouterr().err
     assert "channels: 3" in (folder / "out/config.yaml").read_text()
