@@ -28,7 +28,7 @@ def configured(name: str, words: str, text: str) -> Hostile:
 
 
 def leaving(folder: Path) -> None:
-    (folder / "leaving.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--no-such'])\n")
+    (folder / "leaving.py").write_text("import sys\nsys.exit(2)\n")
 
 
 CASES = [
