@@ -6,10 +6,8 @@ computes is in the package of its noun, how it is spread over a cluster in `ramb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +22,7 @@ from rambo_ray.config.schema import is_head
 from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.pipeline import judging, left_out, once
 from rambo_ray.pipeline.judging import AnyFit
+from rambo_ray.pipeline.outputs import Keep
 from rambo_ray.pipeline.plan import Plan, fit_input, with_utilities
 from rambo_ray.progress import Stages
 from rambo_ray.utility_model import checkpoints
@@ -31,9 +30,6 @@ from rambo_ray.utility_model.evidence import ComparedEvidence
 from rambo_ray.utility_model.ranking import HeldOut, RankingQuality
 from rambo_ray.utility_samples.sampling import UtilitySample
 from rambo_ray.utility_samples.store import SampleStore
-
-# Keeps a selection, whose positions are those in the pool of the problem, with which part of it came from which run.
-Keep = Callable[[Problem, Selection, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)

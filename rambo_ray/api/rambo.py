@@ -113,13 +113,11 @@ class Rambo:
         from rambo_ray.cli.run import execute_on
 
         began, temporary = time.monotonic(), None
-        with self._reading(labeled, validation, pool, ids, class_names) as content:
-            if loading.parse(content).output.dir is None:
-                temporary = tempfile.TemporaryDirectory(prefix="rambo_ray_")
-                content = loading.with_keys(content, {"output.dir": temporary.name})
-            config = loading.parse(content)
-            with self._told(config, loaded := rounds.read(config, streams=True)) as stages:
-                done = execute_on(config, loaded.problem, loaded.revealed, stages, began, loaded.reading)
+        if self.config.output.dir is None:
+            temporary = tempfile.TemporaryDirectory(prefix="rambo_ray_")
+        with self._read((labeled, validation, pool), ids, class_names, temporary, streams=True) as read:
+            config, loaded, stages = read
+            done = execute_on(config, loaded.problem, loaded.revealed, stages, began, loaded.reading)
             return _picked(done, temporary)
 
     def plan(
@@ -141,10 +139,8 @@ class Rambo:
 
         if folds < 0:
             raise UserError(f"folds={folds}: must not be negative; give the rounds of a backtest, or 0 for none")
-        with self._reading(labeled, validation, pool, ids, class_names) as content:
-            config = loading.parse(content)
-            with self._told(config, loaded := rounds.read(config, streams=True)) as stages:
-                return Cost(tuple(forecast_costs_on(config, loaded.problem, loaded.revealed, stages, folds)))
+        with self._read((labeled, validation, pool), ids, class_names, streams=True) as (config, loaded, stages):
+            return Cost(tuple(forecast_costs_on(config, loaded.problem, loaded.revealed, stages, folds)))
 
     def backtest(
         self,
@@ -178,41 +174,43 @@ class Rambo:
             run="Rambo(...).select(...)",
             by='Rambo(..., overrides={{"acquisition.strategy": "{strategy}"}}).select(...)',
         )
-        with self._reading(labeled, validation, pool, ids, class_names) as content:
-            config = loading.parse(content)
-            with self._told(config, loaded := rounds.read(config)) as stages:
-                return Backtested.of(backtest.execute_on(config, loaded.problem, asked, stages), asked.folder)
+        with self._read((labeled, validation, pool), ids, class_names) as (config, loaded, stages):
+            return Backtested.of(backtest.execute_on(config, loaded.problem, asked, stages), asked.folder)
 
     @contextlib.contextmanager
-    def _reading(
+    def _read(
         self,
-        labeled: Any,
-        validation: Any,
-        pool: Any,
+        parts: tuple[Any, Any, Any],
         ids: Sequence[object] | None,
         class_names: Sequence[str] | None,
-    ) -> Iterator[dict[str, Any]]:
-        """The configuration's content with the data in it; what is in memory is let go of at the end."""
+        output: tempfile.TemporaryDirectory[str] | None = None,
+        *,
+        streams: bool = False,
+    ) -> Iterator[tuple[Config, rounds.Loaded, Stages]]:
+        """The configuration, what was read, and who is told how it goes, first of what was read.
+
+        parts: labelled, validation, pool; what of them is in memory is let go of at the end. output: where the files
+        go instead; streams: whether the pool may stay in its files.
+        """
         kept: list[str] = []
         try:
             values: dict[str, Any] = {"data.name": "own"}
-            for part, value in (("labeled", labeled), ("validation", validation), ("pool", pool)):
+            for part, value in zip(("labeled", "validation", "pool"), parts, strict=True):
                 if value is None and part == "validation" and "validation_share" in self._content.get("data", {}):
                     continue
                 values[f"data.{part}"] = path = _path(value, part, class_names, ids if part == "pool" else None)
                 kept += [path] if held.is_name(path) else []
-            yield loading.with_keys(self._content, values)
+            if output is not None:
+                values["output.dir"] = output.name
+            config = loading.parse(loading.with_keys(self._content, values))
+            loaded = rounds.read(config, streams=streams)
+            display = Display() if self.quiet else displays.chosen()  # that of `rambo --quiet` says where the files are
+            with Stages(every_s=config.output.progress_seconds, display=display) as stages:
+                for text in loaded.said:
+                    stages.say(text)
+                yield config, loaded, stages
         finally:
             held.forget(kept)
-
-    @contextlib.contextmanager
-    def _told(self, config: Config, loaded: rounds.Loaded) -> Iterator[Stages]:
-        """Who is told how it goes, first of what was read."""
-        display = Display() if self.quiet else displays.chosen()  # that of `rambo --quiet` says where the files are
-        with Stages(every_s=config.output.progress_seconds, display=display) as stages:
-            for text in loaded.said:
-                stages.say(text)
-            yield stages
 
 
 def _named(value: Any) -> str | None:

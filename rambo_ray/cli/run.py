@@ -29,7 +29,7 @@ from rambo_ray.pipeline import choices, claims, once, plan, strategy_files
 from rambo_ray.pipeline.outputs import Output, manifest
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.progress import Stages, duration
-from rambo_ray.rambo import Keep, Outcome, run
+from rambo_ray.rambo import Outcome, run
 from rambo_ray.report.content import ReportContent
 from rambo_ray.report.page import render
 from rambo_ray.report.reading import Judgement
@@ -112,24 +112,27 @@ def _picked(
 ) -> Finished:
     """The run in its directory: from a plan to its files."""
     config, selected = todo.config, output.folder / "selection.parquet"
-    kept: list[Selection] = []
+    kept: list[dict[str, Any]] = []  # the manifest of a selection that is written
 
     def keep(seen: Problem, selection: Selection, made: Mapping[str, Any]) -> None:
-        output.write_json("manifest.json", {**manifest(config, seen, todo.training.precision), "made": made})
+        described = manifest(config, seen, todo.training.precision)
+        output.write_json("manifest.json", {**described, "made": made})
         output.write_selection(selection, seen.pool.ids, seen.positions)
-        kept.append(selection)
+        kept.append(described)
 
     try:
         with connect(config.cluster, stages.say) as session:
             todo = todo.on(session.device, session.abilities)
             stages.say(describe_cluster(session, todo.training))
             if config.acquisition.strategy != "rambo":
-                return by_strategy(todo, problem, revealed, session, output, stages, began, keep)
+                picked = pick.run(todo, problem, revealed, session, output.folder, stages, keep)
+                total_s = time.monotonic() - began
+                return by_strategy(todo, picked, revealed, session, output, stages, total_s, kept[0])
             check_reach(todo, problem, output.folder)
             outcome = run(todo, problem, revealed, session, output.folder, stages, keep)
             problem, revealed = outcome.problem, outcome.revealed
             metrics = _metrics(todo, problem, revealed, outcome, session, stages, time.monotonic() - began)
-        _write(output, config, problem, revealed, outcome, metrics)
+        _write(output, config, problem, revealed, outcome, metrics, kept[0])
     except Exception as error:  # a report is drawn from whatever users have: no failure of it may hide the selection
         if not kept or isinstance(error, UserError | BrokenPipeError):
             raise
@@ -151,25 +154,27 @@ def _failed(error: Exception) -> str:
 
 def by_strategy(
     todo: Plan,
-    problem: Problem,
+    picked: Picked,
     revealed: Revealed | None,
     session: Session,
     output: Output,
     stages: Stages,
-    began: float,
-    keep: Keep,
+    total_s: float,
+    described: Mapping[str, Any],
 ) -> Finished:
-    """A run whose images another strategy than RAMBO picks, `acquisition.strategy`; its files say so."""
+    """The other files of a run whose images another strategy than RAMBO has picked, `acquisition.strategy`.
+
+    described: what the manifest says of it.
+    """
     config = todo.config
-    picked = pick.run(todo, problem, revealed, session, output.folder, stages, keep)
     metrics = strategy_files.metrics(
-        config, picked.problem, revealed, picked, stages.seconds, time.monotonic() - began, session.describe()
+        config, picked.problem, revealed, picked, stages.seconds, total_s, session.describe()
     )
     output.write_json("metrics.json", metrics)
     content = ReportContent(
         config=config,
         metrics=metrics,
-        manifest=manifest(config, picked.problem, todo.training.precision),
+        manifest=described,
         problem=picked.problem,
         revealed=picked.revealed,
         selection=picked.selection,
@@ -273,6 +278,7 @@ def _write(
     revealed: Revealed | None,
     outcome: Outcome,
     metrics: dict[str, Any],
+    described: Mapping[str, Any],
 ) -> None:
     if isinstance(outcome.fit, QuadraticFit):
         quadratic.save(
@@ -288,7 +294,7 @@ def _write(
     content = ReportContent(
         config=config,
         metrics=metrics,
-        manifest=manifest(config, problem, metrics["precision"]),
+        manifest=described,
         problem=problem,
         revealed=revealed,
         selection=outcome.selection,

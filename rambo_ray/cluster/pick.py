@@ -7,10 +7,9 @@ the code and the random numbers of a benchmark's run of that name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray
@@ -29,6 +28,7 @@ from rambo_ray.data.problem import Problem, Revealed
 from rambo_ray.machines.begin import Begin
 from rambo_ray.pipeline import once
 from rambo_ray.pipeline.judging import AnyFit, AnyInput
+from rambo_ray.pipeline.outputs import Keep
 from rambo_ray.pipeline.plan import Plan
 from rambo_ray.pipeline.prepared import PreparedProblem, Request, retrain
 from rambo_ray.progress import Stages
@@ -58,7 +58,7 @@ def run(
     session: Session,
     folder: Path,
     stages: Stages,
-    keep: Callable[[Problem, Selection, Mapping[str, Any]], None] = lambda problem, selection, made: None,
+    keep: Keep = lambda problem, selection, made: None,
 ) -> Picked:
     """Pick B pool images by `acquisition.strategy`; `revealed` is read only after the selection is made.
 

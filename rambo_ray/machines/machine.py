@@ -136,7 +136,7 @@ def cpu_kind(info: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def _cache_sizes(folder: Path = _CACHES) -> list[str]:
-    """Of the caches that a product's blocks are cut to, in words: "2 Data 48K"."""
+    """Of the caches that a product's blocks are cut to, in words: "L2 1024K"."""
     sizes = []
     for cache in sorted(folder.glob("index*")):
         try:

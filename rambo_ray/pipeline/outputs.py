@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +37,9 @@ from rambo_ray.locks import Lock
 from rambo_ray.pipeline import claims, rules
 
 PACKAGES = ("rambo-ray", "ray", "torch", "torchvision", "numpy", "pyarrow", "POT", "scikit-learn", "safetensors")
+
+# Keeps a selection, whose positions are those in the pool of the problem, with which part of it came from which run.
+Keep = Callable[[Problem, Selection, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)

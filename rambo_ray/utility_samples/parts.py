@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,23 +172,23 @@ def merged(folder: Path, small: Sequence[Part]) -> tuple[list[Part], Part | None
     return rest, made
 
 
-def contents(folder: Path, columns: Sequence[str]) -> Iterator[tuple[pa.Table, Part]]:
-    """Every part that can be read; those merged by another run meanwhile are found in what it made of them."""
+def contents(
+    folder: Path, columns: Sequence[str], told: Callable[[Path, Damaged], None] = lambda path, why: None
+) -> Iterator[tuple[pa.Table, Part]]:
+    """Every part that can be read; `told` is told of damaged ones, and why.
+
+    What another run merges meanwhile is in a part that the next listing has.
+    """
     seen: set[Path] = set()
-    for _ in range(3):
-        gone = False
-        for path in listed(folder):
-            if path in seen:
-                continue
+    while new := [path for path in listed(folder) if path not in seen]:
+        for path in new:
             seen.add(path)
             try:
                 yield read(path, columns)
             except FileNotFoundError:
-                gone = True
-            except Damaged:
                 continue
-        if not gone:
-            return
+            except Damaged as error:
+                told(path, error)
 
 
 def _complete(table: pa.Table) -> pa.Table:

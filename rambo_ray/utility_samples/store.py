@@ -187,22 +187,12 @@ class SampleStore:
 
     def _sound(self, folder: Path, ours: bool) -> Iterable[tuple[pa.Table, Part]]:
         """The parts of a folder, damaged ones set aside where the folder is ours, and said."""
-        columns = (*_READ, "training_id")
         bad: list[str] = []
-        seen: set[Path] = set()
-        while True:
-            listed = [path for path in parts.listed(folder) if path not in seen]
-            if not listed:
-                break
-            for path in listed:  # what another run merges meanwhile is in a part that the next listing has
-                seen.add(path)
-                try:
-                    yield parts.read(path, columns)
-                except FileNotFoundError:
-                    continue
-                except Damaged as error:
-                    became = put_aside(path) if ours else "it is not read"
-                    bad.append(f"{path} is damaged: {error}; {became}")
+
+        def told(path: Path, why: Damaged) -> None:
+            bad.append(f"{path} is damaged: {why}; {put_aside(path) if ours else 'it is not read'}")
+
+        yield from parts.contents(folder, (*_READ, "training_id"), told)
         self.damaged += len(bad)
         if len(bad) > _TOLD:
             bad[_TOLD:] = [f"{len(bad) - _TOLD} more files in {folder} are damaged"]

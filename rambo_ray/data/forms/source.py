@@ -101,8 +101,9 @@ class Source(ABC):
         """The class of each. Raises UserError where there are none, or bad ones."""
         found = self.stored_labels()
         names.check(found.names, self.named, "classes")
-        if "" in (name.strip() for name in found.names):
-            count = int((found.codes == [name.strip() for name in found.names].index("")).sum())
+        stripped = [name.strip() for name in found.names]
+        if "" in stripped:
+            count = int((found.codes == stripped.index("")).sum())
             raise UserError(f"{self.named}: the class of {count:,} images is an empty name; name it, or remove them")
         return found
 
