@@ -32,8 +32,10 @@ def measurement(number: int) -> Measurement:
 
 
 def samples(num_pairs: int = 3, identity: str = "who") -> list[UtilitySample]:
+    """Measured pairs; a set that is drawn twice has one measurement, as it is one content."""
     drawn = offline_pairs(num_pairs, 20, 4, "uniform", 0, identity)
-    return [s.measured(measurement(i), "accuracy") for i, s in enumerate(drawn)]
+    first: dict[str, int] = {}
+    return [s.measured(measurement(first.setdefault(s.sample_id, i)), "accuracy") for i, s in enumerate(drawn)]
 
 
 def places(of: list[UtilitySample]) -> list[tuple[str, int, int]]:
