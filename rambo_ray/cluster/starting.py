@@ -10,7 +10,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import ray
 from ray._private import ray_constants
@@ -20,6 +20,7 @@ from rambo_ray import ends
 from rambo_ray.errors import RunError, UserError
 from rambo_ray.run_log import LOG
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PATIENCE_S = 10.0  # with a machine that does not answer
 _START = "start it with 'ray start --head', or leave cluster.address out (RAY_ADDRESS unset) for a local Ray"
 
@@ -31,17 +32,15 @@ def local() -> Iterator[None]:
     On Linux Ray binds to all interfaces, for nodes that a Ray of one process never has; it takes the loopback where
     clusters are switched off, as they are by default on the other systems. Raises RunError where it does not start.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
     LOG.info("starting a Ray on this machine")
     try:
-        yield
+        with _on_loopback():
+            yield
     except Exception as error:  # whatever it was that failed first
         with suppress(Exception):
             ray.shutdown()  # what had been started
         raise RunError(f"Ray did not start on this machine: {_remedy(error)}") from error
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
         ends.heed_again()  # Ray has put its own handlers there
     LOG.info("Ray's own logs: %s", ray._private.worker._global_node.get_logs_dir_path())
 
@@ -50,9 +49,10 @@ def local() -> Iterator[None]:
 def connecting(address: str) -> Iterator[None]:
     """The body joins the cluster at `address`. Raises UserError where it cannot."""
     LOG.info("connecting to the Ray at %s", address)
-    _refuse_nobody(address)
+    heard_on = _listening(address)
     try:
-        yield
+        with _on_loopback() if heard_on in _LOOPBACK else nullcontext():
+            yield
     except AuthenticationError as error:
         raise UserError(f"cluster.address={address}: the cluster wants its token; {_token()}") from error
     except Exception as error:
@@ -66,23 +66,36 @@ def connecting(address: str) -> Iterator[None]:
         ends.heed_again()
 
 
-def _refuse_nobody(address: str) -> None:
-    """Raise UserError where nobody listens at HOST:PORT: Ray would try for minutes."""
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """In the body this machine's address is to Ray that of the loopback, and stays it where it is given."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _listening(address: str) -> str | None:
+    """The host that answers at HOST:PORT; None where it is for Ray to find out.
+
+    To Ray the loopback is another name of this machine's own address, where a Ray of the loopback alone does not
+    listen. Raises UserError where nobody does: Ray would try for minutes.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
-        return  # auto, or another form that Ray knows
-    hosts = [host.strip("[]")]
-    if host in ("127.0.0.1", "localhost"):
-        hosts.append(ray.util.get_node_ip_address())  # Ray takes either for the other
+        return None  # auto, or another form that Ray knows
+    host = host.strip("[]")
     errors: list[OSError | OverflowError] = []
-    for each in hosts:
+    for each in (ray.util.get_node_ip_address(), host) if host in _LOOPBACK else (host,):
         try:
             socket.create_connection((each, int(port)), timeout=_PATIENCE_S).close()
-            return
+            return each
         except (OSError, OverflowError) as error:
             errors.append(error)
-    reason = getattr(errors[0], "strerror", None) or errors[0]
-    raise UserError(f"cluster.address={address}: cannot connect ({reason}); {_START}") from errors[0]
+    reason = getattr(errors[-1], "strerror", None) or errors[-1]
+    raise UserError(f"cluster.address={address}: cannot connect ({reason}); {_START}") from errors[-1]
 
 
 def _token() -> str:

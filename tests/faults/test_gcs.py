@@ -22,12 +22,16 @@ GIVEN_UP_S = 3
 CHANGED = ("utility_samples.num_pairs=60", "utility_samples.num_held_out=0")
 
 
-def started(address: str, folder: Path) -> subprocess.Popen[str]:
-    """`rambo run` on a cluster, as a process of its own."""
+def started(address: str, folder: Path) -> subprocess.Popen[bytes]:
+    """`rambo run` on a cluster, as a process of its own; what it says lies beside its folder."""
     command = [sys.executable, "jobs/run.py", "--config", SMOKE, "--output", str(folder), *CHANGED]
-    return subprocess.Popen(
-        [*command, f"cluster.address={address}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    with said_by(folder).open("wb") as said:
+        return subprocess.Popen([*command, f"cluster.address={address}"], cwd=ROOT, stdout=said, stderr=said)
+
+
+def said_by(folder: Path) -> Path:
+    """Where the command on this folder says what it says."""
+    return folder.with_suffix(".said")
 
 
 def cut_short(cluster: Nodes, folder: Path) -> tuple[int, str]:
@@ -35,17 +39,18 @@ def cut_short(cluster: Nodes, folder: Path) -> tuple[int, str]:
     running = started(cluster.address, folder)
     deadline = time.monotonic() + 120
     while not list(folder.glob("utility_samples/part-*.parquet")) and running.poll() is None:
-        assert time.monotonic() < deadline, "no sample was stored"
+        assert time.monotonic() < deadline, f"no sample was stored: {said_by(folder).read_text()}"
         time.sleep(0.02)
     (head,) = cluster.cluster.head_node.all_processes["gcs_server"]
     os.kill(head.process.pid, signal.SIGKILL)
-    said, _ = running.communicate(timeout=120)
-    return running.returncode, said
+    return running.wait(timeout=120), said_by(folder).read_text()
 
 
 @pytest.mark.slow
 def test_the_same_command_in_another_cluster_picks_the_same(tmp_path: Path) -> None:
-    with nodes(num_cpus=2, _system_config={"gcs_rpc_server_reconnect_timeout_s": GIVEN_UP_S}) as first:
+    # The first listens on the loopback alone, where Ray would look for a cluster on this machine's other address.
+    quick = {"gcs_rpc_server_reconnect_timeout_s": GIVEN_UP_S}
+    with nodes(num_cpus=2, node_ip_address="127.0.0.1", _system_config=quick) as first:
         code, said = cut_short(first, tmp_path / "run")
         last = said.strip().splitlines()[-1]
         assert code == 1 and "failed: " in last and "the same command continues" in last, said
@@ -53,8 +58,7 @@ def test_the_same_command_in_another_cluster_picks_the_same(tmp_path: Path) -> N
     kept = {path: path.read_bytes() for path in (tmp_path / "run" / "utility_samples").glob("part-*.parquet")}
     with nodes(num_cpus=2) as second:
         running = started(second.address, tmp_path / "run")
-        said, _ = running.communicate(timeout=180)
-        assert running.returncode == 0, said
+        assert running.wait(timeout=180) == 0, said_by(tmp_path / "run").read_text()
     assert kept and all(path.read_bytes() == content for path, content in kept.items()), "nothing is trained again"
     picked = pq.read_table(tmp_path / "run" / "selection.parquet").to_pydict()
     expected = select(rounds(*CHANGED))
