@@ -11,7 +11,7 @@ from rambo_ray.cli import backtest
 from rambo_ray.cli.described import describe, describe_cluster
 from rambo_ray.cli.entry import shown
 from rambo_ray.cli.next_round import configuration
-from rambo_ray.cluster import probe
+from rambo_ray.cluster import fit, probe
 from rambo_ray.cluster.session import connect
 from rambo_ray.config.schema import Config, is_head
 from rambo_ray.data import memory
@@ -62,12 +62,15 @@ def forecast_costs_on(
         if is_head(config.classifier.name):
             labeled, validation, embed_s = probe.embedded(session, config, problem)
         measured = probe.probe(session, todo, labeled, validation)
+    iterations = max(len(todo.nested_sets) - 1, 0)
+    pairs = todo.num_pairs + len(todo.interpolation) // 2
+    epochs = config.utility_model.outer_epochs * (1 + iterations)
     found = forecast.stages(
         config,
         measured,
         todo.retrained,
         interpolated=len(todo.interpolation),
-        iterations=max(len(todo.nested_sets) - 1, 0),
+        iterations=iterations,
         k=len(problem.labeled),
         num_pool=problem.num_pool,
         num_workers=session.num_workers,
@@ -76,6 +79,7 @@ def forecast_costs_on(
         num_validation=len(problem.validation),
         embed_s=embed_s,
         num_test=len(revealed.test) if revealed is not None and revealed.test is not None else 0,
+        trainer=0 if fit.is_here(session, pairs, epochs) else session.fit_workers,
     )
     if strategy != "rambo":  # f and its outputs are all that another strategy needs
         found = [stage for stage in found if stage.name not in ("evidence", "utility samples", "u_hat")]

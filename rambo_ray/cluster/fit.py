@@ -1,6 +1,6 @@
-"""The fit of u_hat under Ray Train: one trainer for the whole pretraining stage.
+"""The fit of u_hat: under Ray Train, one trainer for the whole pretraining stage, or in the driver's own process.
 
-A worker group of any size that divides the shards gives the same bits. Each outer epoch is a
+A trainer's worker group of any size that divides the shards gives the same bits. Each outer epoch is a
 checkpoint; a worker that dies is replaced and the fit goes on from the last one, and so does the
 same command run again, since the run's name is a hash of what is fitted.
 """
@@ -37,6 +37,9 @@ from rambo_ray.utility_model.quadratic import QuadraticInput
 from rambo_ray.utility_model.sharding import Group
 
 _log = logging.getLogger(__name__)
+# Pairs times outer epochs that the driver fits itself, where it is one of the cluster's CPUs: twice the paper's size,
+# which takes a core half a minute. A trainer takes fifteen seconds to start, and keeps every epoch.
+SHORT = 100_000
 _PATIENCE_S = 10.0  # with the monitor, when all is done
 
 # Ray Train's controller looks at its workers every 2 s, and a report waits to be looked at: an outer
@@ -58,7 +61,7 @@ def fit_on_cluster(
     say: Callable[[str], None] = _log.warning,
     told: UserCallback | None = None,
 ) -> FitResult:
-    """`fitting.fit` under a TorchTrainer with cluster.fit_workers workers; `done` sees each epoch's metrics.
+    """`fitting.fit` under a TorchTrainer with session.fit_workers workers; `done` sees each epoch's metrics.
 
     Checkpoints lie in `storage`, which every node must reach; a fit that is finished there is read
     back, and `done` sees its last epoch only. One that is damaged there is set aside, as `say` is told, and
@@ -80,7 +83,7 @@ def fit_on_cluster(
         _train_loop,
         train_loop_config={"task": ray.put(task), "monitor": monitor, "name": called, "begin": session.begin},
         scaling_config=ScalingConfig(
-            num_workers=session.config.fit_workers,
+            num_workers=session.fit_workers,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": session.cpus, **({"GPU": 1} if use_gpu else {})},
         ),
@@ -115,12 +118,21 @@ def fit_on_cluster(
     return result.return_value
 
 
+def is_here(session: Session, pairs: int, epochs: int) -> bool:
+    """Whether a run fits u_hat to so many pairs in its driver's process; the bits are those of a trainer.
+
+    epochs: outer ones of all iterations.
+    """
+    alone = session.config.fit_workers is None and session.nodes == 1 and not session.gpus
+    return alone and pairs * epochs <= SHORT
+
+
 def wait_for_room(session: Session) -> None:
     """Until a fit's workers have room, where others hold it now; says so meanwhile.
 
     Ray Train itself would wait for a while without a word, and give up.
     """
-    workers, gpus = session.config.fit_workers, 1 if _on_gpus(session) else 0
+    workers, gpus = session.fit_workers, 1 if _on_gpus(session) else 0
 
     def places(resources: Iterable[Mapping[str, float]]) -> int:
         return slots(resources, session.cpus, gpus)
@@ -132,7 +144,7 @@ def wait_for_room(session: Session) -> None:
 
 
 def _on_gpus(session: Session) -> bool:
-    return session.gpus > 0 and session.total_gpus >= session.config.fit_workers
+    return session.gpus > 0 and session.total_gpus >= session.fit_workers
 
 
 def fit_here(
@@ -144,6 +156,7 @@ def fit_here(
 ) -> AnyFit:
     """`fitting.fit` in this process, with the bits of `fit_on_cluster`; a finished fit in `storage` is read back.
 
+    `done` sees each epoch's metrics, of a finished fit the last epoch's only.
     One that is damaged there is set aside, as `say` is told, and made again.
     The quadratic u_hat is fitted at once and leaves nothing there.
     """
@@ -153,8 +166,7 @@ def fit_here(
     checkpoints.mend(task, folder, say)
     finished = checkpoints.finished(task, folder)
     if finished is not None:
-        for metrics in finished.history:
-            done(metrics)
+        done(finished.history[-1])
         return finished
     last: list[State] = []
     position = (len(task.interpolation) - 1, task.config.outer_epochs - 1)

@@ -5,7 +5,7 @@ The references are kept as long as this object: an actor that is started again n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from rambo_ray.cluster.tasks import TrainedClassifier
 from rambo_ray.cluster.workers import Usage
 from rambo_ray.data.pool.parts import Parts
 from rambo_ray.data.problem import Inputs, LabeledArrays, Problem, Revealed
+from rambo_ray.machines.begin import threads
 from rambo_ray.pipeline import judging
 from rambo_ray.pipeline.judging import AnyFit, AnyInput, AnyModel, PoolEvidence
 from rambo_ray.pipeline.plan import Measured, Plan
@@ -165,20 +166,26 @@ class ClusterRun:
 
         `say` is told of damaged checkpoints in `storage`.
 
-        A regression takes less time than a worker's start, so it is solved here.
+        What takes less time than a worker's start is fitted here.
         """
         if isinstance(task, QuadraticInput):
             return quadratic.fit(task)
-        fit.wait_for_room(self.session)
         per_iteration = task.config.outer_epochs
-        epochs = shown(per_iteration * (1 + len(task.interpolation)), None)
-        fitted = fit.fit_on_cluster(
-            self.session,
-            task,
-            storage,
-            lambda metrics: epochs.reach(int((metrics["iteration"] + 1) * per_iteration + metrics["epoch"] + 1)),
-            say=say,
-        )
+        count = per_iteration * (1 + len(task.interpolation))
+
+        def reached(metrics: Mapping[str, float]) -> None:
+            epochs.reach(int((metrics["iteration"] + 1) * per_iteration + metrics["epoch"] + 1))
+
+        pairs = sum(len(each.first) for each in (task.offline, *task.interpolation))
+        fitted: AnyFit
+        if fit.is_here(self.session, pairs, count):
+            epochs = shown(count, None)
+            with threads(self.session.cpus):
+                fitted = fit.fit_here(task, storage, reached, say=say)
+        else:
+            fit.wait_for_room(self.session)
+            epochs = shown(count, None)
+            fitted = fit.fit_on_cluster(self.session, task, storage, reached, say=say)
         epochs.close()
         return fitted
 

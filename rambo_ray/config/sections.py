@@ -195,7 +195,11 @@ class ClusterConfig(Section):
         description="models that an actor trains in one stack; default: on a GPU as many as its share of the memory "
         "holds, on a CPU 1",
     )
-    fit_workers: Workers = Field(1, description="Ray Train workers that fit u_hat")
+    fit_workers: WorkersOrNone = Field(
+        None,
+        description="Ray Train workers that fit u_hat; default: 1, and none where the cluster is this machine, without "
+        "GPUs, and the fit takes no longer than their start",
+    )
     reproducible: Reproducible = Field(
         "machine",
         description="machine: one selection on machines of one type, in their fastest arithmetic; any_x86: one "

@@ -14,7 +14,6 @@ Letters: N images, F features, D components.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from rambo_ray.errors import UserError
+from rambo_ray.machines.begin import threads
 
 CHUNK = 4096  # images, of which there is a copy in float64
 ROUNDING = 1e-6  # of float32: features whose deviation is no larger, relative to their mean, do not change
@@ -40,7 +40,7 @@ class Reduction:
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """float32 [N, D] of features float32 [N, F]."""
-        with _one_thread():
+        with threads(1):  # whatever number of cores there is
             parts = [((x - self.mean) @ self.components).float() for x in _chunks([features])]
         kept = self.components.shape[1]
         return torch.cat(parts).numpy() if parts else np.zeros((0, kept), dtype=np.float32)
@@ -62,7 +62,7 @@ def fit(parts: Sequence[np.ndarray], components: int, standardised: bool = False
     count, width = sum(map(len, parts)), parts[0].shape[1]
     if components > width or count < 2:
         raise ValueError(f"{components} components of {count} images with {width} features")
-    with _one_thread():
+    with threads(1):  # whatever number of cores there is
         mean = torch.zeros(width, dtype=torch.float64)
         for x in _chunks(parts):
             mean += x.sum(0)
@@ -98,14 +98,3 @@ def _chunks(parts: Sequence[np.ndarray]) -> Iterator[Tensor]:
     for part in parts:
         for first in range(0, len(part), CHUNK):
             yield torch.tensor(part[first : first + CHUNK], dtype=torch.float64)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Products of one thread, whose order of adding up does not depend on how many cores there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +12,17 @@ import torch
 from rambo_ray.errors import RunError
 from rambo_ray.machines import machine
 from rambo_ray.numerics import Reproducible
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """In the body torch computes with so many threads, on which the order depends in which its products add up."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -197,13 +197,14 @@ def stages(
     num_validation: int = 0,
     embed_s: float = 0.0,
     num_test: int = 0,
+    trainer: int = 1,
 ) -> list[Stage]:
     """Expected cost of each stage of a run on `num_workers` workers.
 
     retrained: all sets that f will be trained on; interpolated: how many get an OTDD only;
     iterations: tau_1; revealed: whether f is trained again on what was acquired; opinions: second opinions
     that are trained on S_0 and most of S_val's num_validation images; embed_s: of one worker to embed an image, where
-    f is a head, of which there are as many and num_test more.
+    f is a head, of which there are as many and num_test more; trainer: Ray Train's workers that fit u_hat, 0 for none.
     """
 
     def training_of(n: int) -> float:
@@ -238,7 +239,7 @@ def stages(
         Stage("utility samples", f"{len(retrained) * repeats:,} trainings", samples_s,
               samples_s / num_workers + (0.5 * max(each) if num_workers > 1 else 0.0)),
         Stage("base classifier", f"1 training, {k:,} images", base, base),
-        *_fit_stage(config, epochs, fit_s),
+        *_fit_stage(config, epochs, fit_s, trainer),
         Stage("margins of the pool", f"{num_pool:,} images", margins_s, margins_s / num_workers),
         Stage("acquisition", f"{candidates + k:,} images", encode_s, encode_s / num_workers),
     ]  # fmt: skip
@@ -247,10 +248,11 @@ def stages(
     return found
 
 
-def _fit_stage(config: Config, epochs: int, fit_s: float) -> list[Stage]:
+def _fit_stage(config: Config, epochs: int, fit_s: float, trainer: int) -> list[Stage]:
     if config.utility_model.architecture == "quadratic":  # a regression, over in a moment
         return []
-    return [Stage("u_hat", f"{epochs} outer epochs", fit_s, fit_s / config.cluster.fit_workers + TRAINER_START_S)]
+    wall_s = fit_s / trainer + TRAINER_START_S if trainer else fit_s
+    return [Stage("u_hat", f"{epochs} outer epochs", fit_s, wall_s)]
 
 
 def table(

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau
 
 from rambo_ray.utility_model import chance
 from rambo_ray.utility_model.network import UtilityModel, membership
@@ -76,6 +75,8 @@ class HeldOut:
 
         `seed` deals out what chance would have, where that cannot be computed.
         """
+        from scipy.stats import kendalltau  # only here: it takes long to load
+
         members = self._members()
         groups = [(self.scores[m], self.utilities[m]) for m in members]
         pairs = sum(chance.comparable(utilities) for _, utilities in groups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,8 @@ import ray
 import torch
 
 from rambo_ray.cli.run import execute
-from rambo_ray.cluster import fit
 from rambo_ray.cluster.session import Session, connect
 from rambo_ray.config.schema import ClusterConfig
-from rambo_ray.utility_model.fitting import FitInput, FitResult
 
 from .problems import smoke
 
@@ -47,20 +45,3 @@ def finished_run(session: Session, tmp_path_factory: pytest.TempPathFactory) -> 
 def copied_run(finished_run: Path, tmp_path: Path) -> Path:
     """`finished_run` as a test's own."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
-
-
-@pytest.fixture
-def fits_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs fit u_hat in this process, with a trainer's bits (test_fit.py) and without its fifteen seconds."""
-
-    def fitted(
-        session: Session,
-        task: FitInput,
-        storage: Path,
-        done: Callable[[Mapping[str, float]], None],
-        *,
-        say: Callable[[str], None],
-    ) -> FitResult:
-        return fit.fit_here(task, storage, done, say=say)
-
-    monkeypatch.setattr(fit, "fit_on_cluster", fitted)

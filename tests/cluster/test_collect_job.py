@@ -19,7 +19,6 @@ collect, run = partial(program.job, "collect"), partial(program.job, "run")
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fits_here")
 def test_a_run_goes_on_from_what_was_collected(
     session: Session, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

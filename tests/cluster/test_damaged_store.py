@@ -12,7 +12,6 @@ from rambo_ray.cli.run import execute
 from .problems import smoke
 
 
-@pytest.mark.usefixtures("fits_here")
 def test_what_was_damaged_is_trained_again_and_the_selection_is_the_same(
     copied_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,7 +65,6 @@ THEN = ("manifest.json", "selection.parquet", "selection.csv", "utility_model.sa
         "metrics.json", "report.html")  # fmt: skip
 
 
-@pytest.mark.usefixtures("fits_here")
 def test_whatever_cannot_be_written_the_same_command_ends_with_the_same_selection(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,7 +117,6 @@ def test_whatever_cannot_be_written_the_same_command_ends_with_the_same_selectio
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fits_here")
 def test_a_run_that_grows_computes_only_what_is_new_and_says_which_part_came_from_which_run(tmp_path: Path) -> None:
     whole, revealed = digits()
     assert revealed is not None

@@ -66,7 +66,6 @@ def test_the_files_of_a_run_keep_their_contract(finished_run: Path) -> None:
     assert (finished_run / "utility_model.safetensors").is_file() and (finished_run / "utility_model.json").is_file()
 
 
-@pytest.mark.usefixtures("fits_here")
 def test_other_workers_give_the_same_selection(finished_run: Path, tmp_path: Path) -> None:
     """One instead of two, and a fit in this process instead of one by two workers of a trainer."""
     other = executed(tmp_path / "run", "cluster.num_workers=1")
@@ -74,7 +73,6 @@ def test_other_workers_give_the_same_selection(finished_run: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fits_here")
 def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(copied_run: Path) -> None:
     before = (copied_run / "selection.parquet").read_bytes()
     assert executed(copied_run) == before
@@ -84,7 +82,6 @@ def test_a_second_run_retrains_nothing_and_a_larger_P_only_what_is_new(copied_ru
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fits_here")
 @pytest.mark.parametrize("labels", ["other ones", "none"])
 def test_pool_labels_are_never_read_by_the_selection(
     session: Session, finished_run: Path, tmp_path: Path, labels: str

@@ -81,7 +81,6 @@ def prepared_of(session: Session, folder: Path, config: Config) -> PreparedProbl
 
 
 @pytest.mark.parametrize("overrides", [[], pytest.param([NETWORK], marks=pytest.mark.slow)])
-@pytest.mark.usefixtures("fits_here")
 def test_what_is_prepared_selects_what_the_main_job_selects(
     session: Session, overrides: list[str], tmp_path: Path
 ) -> None:

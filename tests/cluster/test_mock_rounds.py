@@ -131,7 +131,6 @@ def test_a_u_hat_at_chance_is_not_followed(copied: Path, capsys: pytest.CaptureF
     assert len(controls.follow_filter(margins, ask, 0).pool_index) == len(set(table["pool_index"])) == 22
 
 
-@pytest.mark.usefixtures("fits_here")
 @pytest.mark.parametrize(
     ("overrides", "kinds"),
     [

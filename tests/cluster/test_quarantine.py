@@ -42,7 +42,6 @@ def quarantined(folder: Path) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fits_here")
 def test_the_paper_s_run_goes_on_without_them(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

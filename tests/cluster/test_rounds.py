@@ -79,7 +79,7 @@ def test_a_file_that_is_wrong_changes_nothing(
 
 
 def test_round_2_goes_on_and_leaves_round_1_as_it_is(
-    session: Session, fits_here: None, copied_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, copied_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = truth(copied_run)
     names = list(said)

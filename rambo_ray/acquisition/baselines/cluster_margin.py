@@ -6,7 +6,6 @@ Letters: N images in the pool, E numbers in an embedding, B images acquired, n c
 from __future__ import annotations
 
 import numpy as np
-from scipy.cluster.hierarchy import linkage
 
 from rambo_ray.acquisition.baselines.inputs import StrategyInputs, check_budget, nothing
 from rambo_ray.classifier.probabilities import margins
@@ -55,6 +54,8 @@ def average_linkage(points: np.ndarray, count: int) -> np.ndarray:
     n = len(points)
     if count == n:
         return np.arange(n)
+    from scipy.cluster.hierarchy import linkage  # only here: it takes long to load
+
     merges = linkage(points.astype(np.float64), "average")[: n - count, :2].astype(np.int64)
     parent = np.arange(2 * n)
     for index, (one, other) in enumerate(merges):

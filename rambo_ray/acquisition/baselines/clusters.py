@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 
 # Beyond this number of clusters, k-means goes by mini-batches.
 _FULL = 50
@@ -17,6 +15,10 @@ def k_means(points: np.ndarray, count: int, generator: np.random.Generator) -> n
 
     Draws one number from the generator, the seed of everything random in it.
     """
+    # Only here: it takes a second to load, which every worker would pay.
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     seed = int(generator.integers(2**31))
     if count <= _FULL:
         model = KMeans(count, n_init=1, random_state=seed)

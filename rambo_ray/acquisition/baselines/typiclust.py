@@ -8,7 +8,6 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from rambo_ray.acquisition.baselines.clusters import k_means
 from rambo_ray.acquisition.baselines.inputs import StrategyInputs, check_budget, nothing
@@ -63,5 +62,7 @@ def mean_neighbour_distances(points: np.ndarray) -> np.ndarray:
     if count == 0:
         return np.zeros(len(points))
     # Asked without points, `kneighbors` leaves out each point itself.
+    from sklearn.neighbors import NearestNeighbors  # only here: it takes a second to load
+
     distances, _ = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(points).kneighbors()
     return distances.mean(axis=1)
