@@ -124,6 +124,7 @@ def _start(config: ClusterConfig) -> None:
             address="local",
             num_cpus=max(limits.cpus(), asked),
             include_dashboard=config.dashboard or (None if named else False),  # None: where Ray has one
+            _system_config=starting.local_settings(),
             **common,
         )
 

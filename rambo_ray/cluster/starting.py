@@ -21,6 +21,7 @@ from rambo_ray.errors import RunError, UserError
 from rambo_ray.run_log import LOG
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_KEPT_MS = 30_000
 _PATIENCE_S = 10.0  # with a machine that does not answer
 _START = "start it with 'ray start --head', or leave cluster.address out (RAY_ADDRESS unset) for a local Ray"
 
@@ -43,6 +44,20 @@ def local() -> Iterator[None]:
     finally:
         ends.heed_again()  # Ray has put its own handlers there
     LOG.info("Ray's own logs: %s", ray._private.worker._global_node.get_logs_dir_path())
+
+
+def local_settings() -> dict[str, int | bool]:
+    """Settings of Ray's own that a Ray of this driver's differs in; what the environment sets stays so.
+
+    Processes that wait for tasks stay for half a minute, where Ray ends them after a second while actors hold the
+    CPUs: each would take seconds to load torch again. And no process is started before it is known with what
+    environment: ours has one, so that nothing would come to those.
+    """
+    ours: dict[str, int | bool] = {
+        "idle_worker_killing_time_threshold_ms": _KEPT_MS,
+        "prestart_worker_first_driver": False,
+    }
+    return {name: value for name, value in ours.items() if f"RAY_{name}" not in os.environ}
 
 
 @contextmanager

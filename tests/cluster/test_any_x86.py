@@ -20,8 +20,8 @@ from .problems import smoke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_command_meets_the_golden_selection(workers: int, tmp_path: Path) -> None:
+def test_the_command_meets_the_golden_selection(tmp_path: Path) -> None:
+    """By two workers, and two more of a trainer; by one process without Ray it is met in test_numerics.py."""
     golden = golden_selections()
     command = [
         sys.executable,
@@ -32,9 +32,9 @@ def test_the_command_meets_the_golden_selection(workers: int, tmp_path: Path) ->
         str(tmp_path / "run"),
         "method=paper",
     ]
-    more = ["cluster.reproducible=any_x86", "cluster.address=local", f"cluster.num_workers={workers}"]
+    more = ["cluster.reproducible=any_x86", "cluster.address=local", "cluster.num_workers=2", "cluster.fit_workers=2"]
     done = subprocess.run(
-        [*command, *more, f"cluster.fit_workers={workers}"],
+        [*command, *more],
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
