@@ -13,7 +13,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrNone = Annotated[int | None, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Two = Annotated[int, Field(ge=2, le=MOST)]
-Drawn = Annotated[int, Field(ge=0, le=10_000_000)]  # sets that are drawn before anything is computed
+Drawn = Annotated[int, Field(ge=0, le=1_000_000)]  # sets are drawn before anything is computed, 40 us each
 Repeats = Annotated[int, Field(ge=1, le=10_000)]
 Units = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
 Side = Annotated[int, Field(ge=32, le=16_384)]  # of an image, in pixels

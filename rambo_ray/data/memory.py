@@ -29,11 +29,14 @@ def check(count: int, shape: Shape, like: str | None = None, *, resized: bool = 
     )
 
 
-def check_bytes(needed: int, what: str, remedy: str) -> None:
-    """Raise UserError where so many bytes do not fit; `what` needs them, `remedy` is what would help."""
+def check_bytes(needed: int, what: str, remedy: str, of_it: str = "is {} unpacked") -> None:
+    """Raise UserError where so many bytes do not fit; `what` needs them, `remedy` is what would help.
+
+    of_it: the words about `what`, with {} for the size.
+    """
     free = available()
     if free is not None and needed > SHARE * free:
-        raise UserError(f"{what} is {_size(needed)} unpacked, but {_size(free)} of memory are free; {remedy}")
+        raise UserError(f"{what} {of_it.format(_size(needed))}, but {_size(free)} of memory are free; {remedy}")
 
 
 def available() -> int | None:

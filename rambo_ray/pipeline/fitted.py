@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rambo_ray.config.schema import AcquisitionConfig, Config, Section, for_labels, smallest_subset
+from rambo_ray.config.sections import UtilitySamplesConfig
+from rambo_ray.data import memory
 from rambo_ray.data.problem import Problem
 from rambo_ray.utility_model.quadratic import CROSS_VALIDATION
 from rambo_ray.utility_samples import mock_rounds
@@ -24,6 +26,7 @@ from rambo_ray.utility_samples.sampling import held_out_size
 _FEWER = 2
 _FEWEST_PAIRS = CROSS_VALIDATION  # fewer than this no u_hat can be fitted to
 _MANY = 10**9
+_SET_BYTES, _PLACE_BYTES = 300, 8  # of a set in memory, measured, and of each image in it: half of S_0 on average
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def fit(config: Config, sizes: Sizes) -> Fitted:
     """`config` with defaults that fit data of these sizes.
 
     What is changed still does not count as set, so that a configuration made from this one is fitted anew. Raises
-    ValueError, in one line, for set sizes of mock rounds that cannot be.
+    ValueError, in one line, for set sizes of mock rounds that cannot be, and UserError for more sets than memory holds.
     """
     fitting = _Fitting(config, sizes)
     fitting.budget()
@@ -74,7 +77,20 @@ def fit(config: Config, sizes: Sizes) -> Fitted:
     if config.utility_samples.source != "mock_rounds":
         fitting.nested_sets()
     fitting.samples()
+    _check_memory(fitting.config.utility_samples, sizes)
     return Fitted(fitting.config, tuple(fitting.said))
+
+
+def _check_memory(samples: UtilitySamplesConfig, sizes: Sizes) -> None:
+    """Raise UserError where the sets that are to be drawn do not fit into memory: drawing them takes long."""
+    sets = (2 * samples.num_pairs + samples.num_held_out) * (2 if samples.source == "both" else 1)
+    key = "num_pairs" if 2 * samples.num_pairs >= samples.num_held_out else "num_held_out"
+    memory.check_bytes(
+        sets * (_SET_BYTES + _PLACE_BYTES * sizes.labeled // 2),
+        f"utility_samples.{key}={getattr(samples, key)}: {sets:,} sets of images",
+        f"lower utility_samples.{key}",
+        "take {} or more",
+    )
 
 
 class _Fitting:

@@ -9,14 +9,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from rambo_ray.cluster.fit import fit_on_cluster
+from rambo_ray.cluster.fit import SHORT, fit_on_cluster, is_here
 from rambo_ray.cluster.session import Session
-from rambo_ray.config.schema import UtilityModelConfig
+from rambo_ray.config.schema import ClusterConfig, UtilityModelConfig
 from rambo_ray.utility_model import checkpoints
 from rambo_ray.utility_model.fitting import FitInput, FitResult, fit
 from rambo_ray.utility_model.objective import Pairs
@@ -61,6 +62,21 @@ def assert_same(found: FitResult, expected: FitResult) -> None:
         assert np.array_equal(found.weights[name], weight), name
     for a, b in zip(found.interpolated, expected.interpolated, strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pairs", "expected"),
+    [
+        ({}, SHORT // 80, True),
+        ({}, SHORT // 80 + 1, False),  # too much to lose, and fifteen seconds are little of it
+        ({"nodes": 2}, 10, False),
+        ({"gpus": 0.25}, 10, False),
+        ({"config": ClusterConfig(fit_workers=1)}, 10, False),  # asked for
+    ],
+)
+def test_where_a_fit_is_made(changes: dict[str, Any], pairs: int, expected: bool) -> None:
+    one_machine = Session(ClusterConfig(), total_cpus=2, total_gpus=1, cpus=1, gpus=0, num_workers=2, nodes=1)
+    assert is_here(replace(one_machine, **changes), pairs, 80) == expected
 
 
 @pytest.mark.slow

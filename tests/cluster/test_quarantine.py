@@ -85,8 +85,13 @@ def test_a_run_by_mock_rounds_goes_on_without_one(
     table = [r for p in (tmp_path / "whole" / "utility_samples").glob("part-*") for r in pq.read_table(p).to_pylist()]
     chosen = next(r for r in table if r["pair_id"] == 2)
     deadly(monkeypatch, [tuple(chosen["indices"])])
-    metrics = execute(rounds("cluster.max_tries=1", f"output.dir={tmp_path / 'run'}"))
-    assert quarantined(tmp_path / "run") == [(2, -1, chosen["size"])]
-    assert "1 set killed its worker 1 times and is left out (quarantined):" in capsys.readouterr().out
-    assert metrics["ranking"]["held_out_subsets"] > 0
-    assert pq.read_table(tmp_path / "run" / "selection.parquet").num_rows == metrics["sizes"]["budget"]
+    selections = []
+    for workers in (1, 2):  # the same set is left out, and no other that waited beside it
+        folder = tmp_path / f"{workers} workers"
+        metrics = execute(rounds("cluster.max_tries=1", f"cluster.num_workers={workers}", f"output.dir={folder}"))
+        assert quarantined(folder) == [(2, -1, chosen["size"])]
+        assert "1 set killed its worker 1 times and is left out (quarantined):" in capsys.readouterr().out
+        assert metrics["ranking"]["held_out_subsets"] > 0
+        assert pq.read_table(folder / "selection.parquet").num_rows == metrics["sizes"]["budget"]
+        selections.append((folder / "selection.parquet").read_bytes())
+    assert selections[0] == selections[1]

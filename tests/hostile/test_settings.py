@@ -95,6 +95,7 @@ NUMBERS = [
     number("data.num_labeled=0", "greater than or equal to 1"),
     number("data.image_size=5", "are too small"),
     number("data.image_size=65000", "of memory are free"),
+    number("utility_samples.num_pairs=1000001", "less than or equal to 1000000"),
     *(number(f"{key}={HUGE}", "less than or equal to") for key in (
         "seed", "data.split_seed", "acquisition.budget", "acquisition.margin_pool", "data.image_size",
         "utility_samples.num_pairs", "utility_samples.num_held_out", "utility_samples.repeats",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rambo_ray.cli import ready
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config, nested_sizes
-from rambo_ray.data import datasets
+from rambo_ray.data import datasets, memory
 from rambo_ray.errors import UserError
 from rambo_ray.pipeline import fitted, plan
 from rambo_ray.pipeline.fitted import Sizes
@@ -186,3 +186,26 @@ class TestPlans:
                                      "utility_samples.num_pairs=6", "acquisition.budget=40"])  # fmt: skip
         todo = plan.make(config, datasets.load(config.data, 0)[0])
         assert [s.size for s in todo.nested_sets] == [10, 20, 30, 40] and todo.config.acquisition.batch_size == 40
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["utility_samples.num_pairs=1000000"],
+            r"num_pairs=1000000: 2,000,020 sets of images take 2.2 GB or more, but",
+        ),
+        (
+            ["utility_samples.num_held_out=1000000"],
+            "num_held_out=1000000: 1,001,000 sets of images take 1.1 GB or more",
+        ),
+        (["utility_samples.num_pairs=500000", "utility_samples.source=both"], "2,000,040 sets of images take 2.2 GB"),
+    ],
+)
+def test_more_sets_than_memory_holds_are_refused(
+    overrides: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted.fit(own("method=paper", *overrides), USUAL)
+    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    with pytest.raises(UserError, match=words):
+        fitted.fit(own("method=paper", *overrides), USUAL)

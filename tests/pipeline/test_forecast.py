@@ -64,6 +64,16 @@ def test_workers_share_what_can_be_shared() -> None:
     assert four["utility samples"].wall_s < one["utility samples"].wall_s
 
 
+def test_a_fit_without_a_trainer_has_none_to_start() -> None:
+    found = [
+        {s.name: s for s in stages(PAPER, PROBE, [of_size(100)], 0, 1, 200, 5000, 1, revealed=True, trainer=workers)}
+        for workers in (0, 1, 2)
+    ]
+    here, one, two = (stage["u_hat"] for stage in found)
+    assert here.wall_s == here.worker_s == one.worker_s == one.wall_s - forecast.TRAINER_START_S
+    assert two.wall_s == pytest.approx(here.wall_s / 2 + forecast.TRAINER_START_S)
+
+
 def test_repeats_multiply_the_trainings() -> None:
     once, twice = forecast_of()["utility samples"], forecast_of(**{"utility_samples.repeats": 2})["utility samples"]
     assert twice.worker_s - once.worker_s == pytest.approx(2.0 + 2.0 * 2**1.2)
