@@ -251,6 +251,24 @@ def _restarts(session: Session) -> dict[str, int]:
     return {"max_restarts": tries, "max_task_retries": tries}
 
 
+class _EndsActors:
+    """What Ray Data calls back: has an execution end its actors when it ends, however it does.
+
+    Left to itself it forgets them, and after an error a traceback refers to them: they and their CPUs are gone only
+    when Python next looks for garbage, which a driver that waits for CPUs may never do.
+    """
+
+    def before_execution_starts(self, executor: Any) -> None:
+        end = executor.shutdown
+        executor.shutdown = lambda force, exception=None: end(True, exception)
+
+    def on_execution_step(self, executor: Any) -> None: ...
+
+    def after_execution_succeeds(self, executor: Any) -> None: ...
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None: ...
+
+
 @contextmanager
 def _configured(block_bytes: int, actors: int) -> Iterator[None]:
     """Ray Data with our blocks and limits and without its own displays, for what is made and run in the body."""
@@ -261,6 +279,7 @@ def _configured(block_bytes: int, actors: int) -> Iterator[None]:
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
         object_store_memory=float(STORE_BYTES * actors)
     )
+    context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, _EndsActors]
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

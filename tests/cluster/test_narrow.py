@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from rambo_ray.classifier import prediction, training
 from rambo_ray.classifier.training import Trained, TrainingSettings
 from rambo_ray.cli.run import execute
-from rambo_ray.cluster import pool_actors, stream
+from rambo_ray.cluster import pool_actors, stream, waiting
 from rambo_ray.cluster.session import Session
 from rambo_ray.config import loading
 from rambo_ray.config.schema import Config
@@ -209,8 +210,13 @@ def test_a_pass_that_cannot_be_made_ends(
 ) -> None:
     settings, f = trained
     arguments = (stream.held(training.to_arrays(f)), settings, session.device, session.begin)
-    with pytest.raises(RunError, match="same command again to continue") as error:
-        stream.run(session, pool, Parts(tmp_path, MARGINS), computed, arguments, lambda rows: None)
+    gc.disable()
+    try:
+        with pytest.raises(RunError, match="same command again to continue") as error:
+            stream.run(session, pool, Parts(tmp_path, MARGINS), computed, arguments, lambda rows: None)
+        assert waiting.has_room({"num_cpus": session.total_cpus}), "its actors have ended, whoever still refers to them"
+    finally:
+        gc.enable()
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
