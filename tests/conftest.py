@@ -13,6 +13,8 @@ from hypothesis import settings
 
 from rambo_ray.report import plots
 
+# Ray's workers are nice by default, and starve where other tests run beside them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # A deadline measures how busy the machine is, not whether the code is right.
 settings.register_profile("rambo", deadline=None)
 settings.load_profile("rambo")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,6 @@ from rambo_ray.config.schema import ClusterConfig
 
 from .problems import smoke
 
-# Ray's workers are nice by default, and starve where other tests run beside them.
-os.environ.setdefault("RAY_worker_niceness", "0")
 # Actors compute with one thread; what they are compared with must, too, to agree in the last bit.
 torch.set_num_threads(1)
 
