@@ -56,7 +56,8 @@ def finished(process: subprocess.Popen[str], folder: Path) -> bytes:
 def disturb(process: subprocess.Popen[str], how: str) -> bool:
     """End the command; fails where it does not end as it should, or leaves something behind.
 
-    False: it had said already that it was done, and was only leaving Ray. machine: all its processes are killed; driver: the one that works, as the largest; interrupt: by Ctrl-C.
+    False: it had said already that it was done, and was only leaving Ray.
+    machine: all its processes are killed; driver: the one that works, as the largest; interrupt: by Ctrl-C.
     """
     began, own = time.monotonic(), psutil.Process(process.pid)
     children = own.children(recursive=True)
