@@ -156,7 +156,7 @@ def measured(given: argparse.Namespace) -> None:
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, "run", "--output", str(output), *overrides])
     peak = 0
     while process.poll() is None:
-        peak = max(peak, _peak_bytes(process.pid))
+        peak = max(peak, *map(_peak_bytes, [process.pid, *_children(process.pid)]))  # the driver is watched over
         time.sleep(0.5)
     whole = time.perf_counter() - began
     if process.returncode:
@@ -229,6 +229,13 @@ def _loop(share: tuple[list[Path], int]) -> tuple[float, float]:
         prediction.margins(prediction.predict(model, pixels, settings)[0])
         forward += time.perf_counter() - began
     return decoding, forward
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended meanwhile
+        return []
 
 
 def _peak_bytes(pid: int) -> int:
