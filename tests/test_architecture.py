@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +99,15 @@ def too_long(package: Path) -> list[str]:
         for name, file in modules(package).items()
         if (count := len(file.read_text(encoding="utf-8").splitlines())) > LINES
     ]
+
+
+@pytest.mark.parametrize("module", ["workers", "pool_actors", "tasks"])
+def test_workers_load_nothing_that_takes_long_and_is_not_theirs(module: str) -> None:
+    """Every process of an actor or task loads it again: scikit-learn took a third of their start."""
+    program = f"import sys, rambo_ray.cluster.{module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert {"sklearn", "scipy.stats", "scipy.cluster", "matplotlib", "pandas"}.isdisjoint(loaded)
 
 
 def test_only_the_cluster_imports_ray() -> None:

@@ -166,7 +166,7 @@ class ClusterRun:
 
         `say` is told of damaged checkpoints in `storage`.
 
-        What takes less time than a worker's start is fitted here.
+        A regression is solved here, and a short fit made here: a trainer would take longer to start.
         """
         if isinstance(task, QuadraticInput):
             return quadratic.fit(task)

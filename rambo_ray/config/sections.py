@@ -197,8 +197,8 @@ class ClusterConfig(Section):
     )
     fit_workers: WorkersOrNone = Field(
         None,
-        description="Ray Train workers that fit u_hat; default: 1, and none where the cluster is this machine, without "
-        "GPUs, and the fit takes no longer than their start",
+        description="Ray Train workers that fit u_hat; default: 1, and none where the cluster is one machine without "
+        "GPUs and the fit is short, as the paper's: then it is made in the driver's process, to the same bits",
     )
     reproducible: Reproducible = Field(
         "machine",
