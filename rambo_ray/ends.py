@@ -52,6 +52,11 @@ def heed_again() -> None:
         heed()
 
 
+def interrupting() -> signal.Signals:
+    """The signal by which a thread can interrupt the main one: SIGINT, or another that a command heeds without it."""
+    return next((number for number in SIGNALS if callable(signal.getsignal(number))), signal.SIGINT)
+
+
 def _stop(number: int, _: Any) -> NoReturn:
     # Once is enough: a second one would interrupt what the first one has to end. The guard sees to a process that does
     # not end by itself; where there is none, the second signal is the system's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from rambo_ray.report import plots
 
 # Ray's workers are nice by default, and starve where other tests run beside them.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # A deadline measures how busy the machine is, not whether the code is right.
 settings.register_profile("rambo", deadline=None)
 settings.load_profile("rambo")

@@ -72,7 +72,7 @@ def alive() -> Iterator[None]:
                 LOG.error("%s; Ray's own logs: %s", "; ".join(lost), node.get_logs_dir_path())
                 if main:
                     ends.tell(lost=True, line=f"failed: {_lost(lost)}{_see()}", code=1)
-                    _thread.interrupt_main()
+                    _thread.interrupt_main(ends.interrupting())
                 return
 
     main = threading.current_thread() is threading.main_thread()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import signal
@@ -132,3 +133,19 @@ def test_the_line_is_an_event_where_events_were_asked_for() -> None:
         said, errors = process.communicate(timeout=60)
     event = json.loads(said.splitlines()[-1])
     assert (event["event"], event["code"], errors) == ("error", 1, "") and "without a word" in event["text"]
+
+
+def test_a_thread_interrupts_by_a_signal_that_is_heeded() -> None:
+    """A shell that starts a command in the background has it ignore Ctrl-C."""
+    assert ends.interrupting() == signal.SIGINT
+    before = {number: signal.getsignal(number) for number in ends.SIGNALS}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        assert ends.interrupting() == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            _thread.interrupt_main(ends.interrupting())
+            time.sleep(5)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
