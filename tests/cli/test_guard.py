@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rambo_ray import ends
+
 ROOT = Path(__file__).parents[2]
 
 # A command whose work is the second argument, in a process of its own, watched over.
