@@ -29,12 +29,12 @@ def session(coarse_figures: None) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def finished_run(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits' smoke run through the job's own entry, its u_hat fitted by two workers of a trainer.
+    """The digits' smoke run through the job's own entry.
 
     Tests read it; one that goes on with it copies it first.
     """
     folder = tmp_path_factory.mktemp("digits") / "run"
-    execute(smoke(f"output.dir={folder}", "cluster.fit_workers=2"))
+    execute(smoke(f"output.dir={folder}"))
     return folder
 
 

@@ -98,6 +98,7 @@ def test_a_killed_actor_changes_nothing(session: Session, todo: Plan, expected: 
     assert numbers(measured) == expected
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_trained(session: Session, todo: Plan, expected: list[tuple], tmp_path: Path) -> None:
     folder = tmp_path / "s"
     first = todo.offline[:4]

@@ -25,7 +25,7 @@ def test_what_was_damaged_is_trained_again_and_the_selection_is_the_same(
     selection.unlink()
 
     def again(*changes: str) -> dict:
-        return execute(smoke(f"output.dir={copied_run}", "cluster.fit_workers=2", *changes))["collect"]
+        return execute(smoke(f"output.dir={copied_run}", *changes))["collect"]
 
     capsys.readouterr()
     collected = again()

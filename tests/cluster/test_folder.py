@@ -65,6 +65,7 @@ THEN = ("manifest.json", "selection.parquet", "selection.csv", "utility_model.sa
         "metrics.json", "report.html")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_whatever_cannot_be_written_the_same_command_ends_with_the_same_selection(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,10 +66,12 @@ def test_the_files_of_a_run_keep_their_contract(finished_run: Path) -> None:
     assert (finished_run / "utility_model.safetensors").is_file() and (finished_run / "utility_model.json").is_file()
 
 
-def test_other_workers_give_the_same_selection(finished_run: Path, tmp_path: Path) -> None:
-    """One instead of two, and a fit in this process instead of one by two workers of a trainer."""
-    other = executed(tmp_path / "run", "cluster.num_workers=1")
-    assert other == (finished_run / "selection.parquet").read_bytes()
+@pytest.mark.parametrize(
+    "workers", ["cluster.num_workers=1", pytest.param("cluster.fit_workers=2", marks=pytest.mark.slow)]
+)
+def test_other_workers_give_the_same_selection(finished_run: Path, tmp_path: Path, workers: str) -> None:
+    """One that retrains instead of two, and a fit by two workers of a trainer instead of one in this process."""
+    assert executed(tmp_path / "run", workers) == (finished_run / "selection.parquet").read_bytes()
 
 
 @pytest.mark.slow

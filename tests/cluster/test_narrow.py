@@ -71,6 +71,7 @@ def config(own: Path, output: Path, *overrides: str, pool: Path | None = None) -
     return loading.load(ROOT / SMOKE, [*keys, "acquisition.margin_pool=150", *overrides])
 
 
+@pytest.mark.slow
 def test_a_streamed_pool_gives_the_selection_of_one_in_memory(session: Session, own: Path, tmp_path: Path) -> None:
     found = execute(config(own, tmp_path / "streamed", "data.stream=always"))
     execute(config(own, tmp_path / "memory", "data.stream=never"))

@@ -69,6 +69,7 @@ def test_the_paper_s_run_goes_on_without_them(
     assert (tmp_path / "run" / "selection.parquet").read_bytes() == (finished_run / "selection.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_where_all_sets_kill_the_run_ends_soon_and_says_so(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

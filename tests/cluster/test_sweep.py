@@ -63,6 +63,7 @@ def finished(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_every_point_and_seed_is_there_and_best_yaml_runs(finished: Path) -> None:
     rows = pq.read_table(finished / "sweep.parquet").to_pylist()
     assert [(r["utility_model.lambda_ot"], r["acquisition.batch_size"], r["seed"]) for r in rows] == [

@@ -192,6 +192,7 @@ def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
     assert time.monotonic() - began < 5.0
 
 
+@pytest.mark.slow
 def test_a_local_ray_that_lost_a_process_ends_the_body(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
     dead: list[tuple[str, Any]] = [("log_monitor", SimpleNamespace(returncode=1))]
     node = SimpleNamespace(dead_processes=lambda: dead, get_logs_dir_path=lambda: "/tmp/ray/x/logs")

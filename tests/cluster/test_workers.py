@@ -96,6 +96,7 @@ def test_a_piece_that_always_kills_is_given_up_by_name(session: Session) -> None
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_piece_beside_one_that_kills_is_not_blamed(session: Session) -> None:
     # Piece 4 is done when 5 kills the worker that had both; whether its result arrives is chance.
     for _ in range(3):
@@ -103,6 +104,7 @@ def test_a_piece_beside_one_that_kills_is_not_blamed(session: Session) -> None:
             run([4, 5], deadly=(5,), count=1)
 
 
+@pytest.mark.slow
 def test_one_that_is_given_up_does_not_keep_the_others(session: Session) -> None:
     given_up: dict[int, str] = {}
     done = run(list(range(150)), deadly=(40, 41), on_given_up=given_up.__setitem__)
