@@ -144,6 +144,7 @@ def test_what_is_prepared_in_one_process_is_what_a_cluster_prepares(session: Ses
     assert np.isfinite(prediction.margins(here.strategy_inputs.logits)).all()
 
 
+@pytest.mark.slow
 def test_the_papers_scheme_is_prepared_in_one_process_too(session: Session, tmp_path: Path) -> None:
     problem, revealed = digits()
     todo = plan.make(smoke("classifier.max_epochs=3"), problem)

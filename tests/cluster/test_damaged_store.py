@@ -12,6 +12,7 @@ from rambo_ray.cli.run import execute
 from .problems import smoke
 
 
+@pytest.mark.slow
 def test_what_was_damaged_is_trained_again_and_the_selection_is_the_same(
     copied_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_killed_worker_is_replaced_and_its_pieces_done(session: Session, tmp_p
     assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "7"]
 
 
+@pytest.mark.slow
 def test_a_piece_that_always_kills_is_given_up_by_name(session: Session) -> None:
     with pytest.raises(RunError, match=r"piece 5: its worker died 2 times.*cluster\.max_tries") as error:
         run(list(range(8)), deadly=(5,))
