@@ -4,7 +4,7 @@
 
 Writes OUT/NAME.log as each one speaks, OUT/benchmarks.jsonl with a line of JSON for each and OUT/benchmarks.md, the
 table, after each one: what was cut off says what it had. A benchmark that fails does not keep the others; the exit
-code is 1 then. About half an hour on two cores. Nothing else should run: each is a ratio of two things measured in
+code is 1 then. Nothing else should run: each is a ratio of two things measured in
 turn, which other work disturbs less than their seconds, but does disturb. `big_pool.py`, `backtest_verdicts.py` and
 `on_gpu.sh` take hours, a million images or a GPU, and are commands of their own (benchmarks/README.md).
 """
@@ -113,6 +113,7 @@ def main() -> int:
             benchmark = BENCHMARKS[name]
             if benchmark.gpu and not torch.cuda.is_available():
                 rows.append([name, benchmark.what, "", "left out: no GPU here", "", ""])
+                _write(given.output, rows)
                 continue
             data = ["--data", given.data] if benchmark.data and given.data else []
             command = [f"benchmarks/{name}.py", *data, *benchmark.options]
@@ -126,8 +127,7 @@ def main() -> int:
             rows.append([name, benchmark.what, ratio, said, duration(took), f"`python {shown}`"])
             lines.write(json.dumps({"name": name, "code": code, "seconds": took, "found": found}) + "\n")
             lines.flush()
-            (given.output / "benchmarks.md").write_text(_page(rows), encoding="utf-8")
-    (given.output / "benchmarks.md").write_text(_page(rows), encoding="utf-8")
+            _write(given.output, rows)
     print(f"\n{_page(rows)}\n{given.output / 'benchmarks.md'}")
     return int(failed)
 
@@ -148,6 +148,10 @@ def _run(name: str, command: list[str], log: Path) -> tuple[int, Found | None]:
             else:
                 print(line, end="", flush=True)
     return process.wait(), found
+
+
+def _write(folder: Path, rows: list[list[str]]) -> None:
+    (folder / "benchmarks.md").write_text(_page(rows), encoding="utf-8")
 
 
 def _page(rows: list[list[str]]) -> str:

@@ -79,7 +79,7 @@ def forecast_costs_on(
         num_validation=len(problem.validation),
         embed_s=embed_s,
         num_test=len(revealed.test) if revealed is not None and revealed.test is not None else 0,
-        trainer=0 if fit.is_here(session, pairs, epochs) else session.fit_workers,
+        trainer=0 if fit.is_here(session, pairs, epochs) else session.config.trainer_workers,
     )
     if strategy != "rambo":  # f and its outputs are all that another strategy needs
         found = [stage for stage in found if stage.name not in ("evidence", "utility samples", "u_hat")]

@@ -38,7 +38,8 @@ from rambo_ray.utility_model.sharding import Group
 
 _log = logging.getLogger(__name__)
 # Pairs times outer epochs that the driver fits itself, where it is one of the cluster's CPUs: twice the paper's size,
-# which takes a core half a minute. A trainer takes fifteen seconds to start, and keeps every epoch.
+# which took a core 42 s beside other work (benchmarks/utility_model.py --threads 1). A trainer takes fifteen seconds to
+# start, and keeps every epoch.
 SHORT = 100_000
 _PATIENCE_S = 10.0  # with the monitor, when all is done
 
@@ -61,7 +62,7 @@ def fit_on_cluster(
     say: Callable[[str], None] = _log.warning,
     told: UserCallback | None = None,
 ) -> FitResult:
-    """`fitting.fit` under a TorchTrainer with session.fit_workers workers; `done` sees each epoch's metrics.
+    """`fitting.fit` under a TorchTrainer with session.config.trainer_workers workers; `done` sees each epoch's metrics.
 
     Checkpoints lie in `storage`, which every node must reach; a fit that is finished there is read
     back, and `done` sees its last epoch only. One that is damaged there is set aside, as `say` is told, and
@@ -83,7 +84,7 @@ def fit_on_cluster(
         _train_loop,
         train_loop_config={"task": ray.put(task), "monitor": monitor, "name": called, "begin": session.begin},
         scaling_config=ScalingConfig(
-            num_workers=session.fit_workers,
+            num_workers=session.config.trainer_workers,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": session.cpus, **({"GPU": 1} if use_gpu else {})},
         ),
@@ -132,7 +133,7 @@ def wait_for_room(session: Session) -> None:
 
     Ray Train itself would wait for a while without a word, and give up.
     """
-    workers, gpus = session.fit_workers, 1 if _on_gpus(session) else 0
+    workers, gpus = session.config.trainer_workers, 1 if _on_gpus(session) else 0
 
     def places(resources: Iterable[Mapping[str, float]]) -> int:
         return slots(resources, session.cpus, gpus)
@@ -144,7 +145,7 @@ def wait_for_room(session: Session) -> None:
 
 
 def _on_gpus(session: Session) -> bool:
-    return session.gpus > 0 and session.total_gpus >= session.fit_workers
+    return session.gpus > 0 and session.total_gpus >= session.config.trainer_workers
 
 
 def fit_here(

@@ -64,11 +64,6 @@ class Session:
         return self.config.models_at_once or (1 if self.device == "cpu" else None)
 
     @property
-    def fit_workers(self) -> int:
-        """Workers of a trainer that fits u_hat."""
-        return self.config.fit_workers or 1
-
-    @property
     def options(self) -> dict[str, float]:
         """What one actor or task asks Ray for."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus}
@@ -117,7 +112,7 @@ def _start(config: ClusterConfig) -> None:
         with starting.connecting(address):
             ray.init(address=address, **common)
         return
-    asked = max(config.num_workers or 1, config.fit_workers or 1) * config.threads_per_worker
+    asked = max(config.num_workers or 1, config.trainer_workers) * config.threads_per_worker
     named = config.address or os.environ.get("RAY_ADDRESS")
     with starting.local():
         ray.init(
@@ -163,7 +158,7 @@ def _session(config: ClusterConfig, alone: bool) -> Session:
             f"{config.threads_per_worker} CPUs and {gpus:g} GPUs; lower cluster.{key}"
         )
     places = slots(alive, config.threads_per_worker, 0)
-    if (config.fit_workers or 1) > places:
+    if config.trainer_workers > places:
         raise UserError(
             f"cluster.fit_workers={config.fit_workers}: the cluster ({total_cpus:g} CPUs) holds {places} workers of "
             f"{config.threads_per_worker} CPUs; lower cluster.fit_workers"

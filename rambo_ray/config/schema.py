@@ -121,7 +121,7 @@ class Config(Section):
                 f"utility_samples.repeats={self.utility_samples.repeats}: classifier.name=linear is solved for, so "
                 "that every training of a set ends at the same classifier; set utility_samples.repeats=1"
             )
-        shards, workers = self.utility_model.shards, self.cluster.fit_workers or 1
+        shards, workers = self.utility_model.shards, self.cluster.trainer_workers
         if shards % workers:
             raise ValueError(
                 f"cluster.fit_workers={workers}: must divide utility_model.shards={shards}, so that sums do not "

@@ -210,6 +210,11 @@ class ClusterConfig(Section):
     )
     dashboard: bool = Field(False, description="start the dashboard with a local Ray")
 
+    @property
+    def trainer_workers(self) -> int:
+        """Workers of a trainer that fits u_hat, where there is one."""
+        return self.fit_workers or 1
+
 
 class OutputConfig(Section):
     """Where results go and what is shown."""
